@@ -1,1 +1,15 @@
-//! Placeholder.
+//! What may happen next in Skep, decided purely: records, state machines, grants, limits and the sans-I/O shard core.
+//!
+//! Nothing here names a clock, a file, a socket, a thread or a source of randomness: time, ids and seeds are arguments, drawn by the driver.
+//! The same crate therefore runs in the host, in the simulation and, compiled for `wasm32-wasip2`, anywhere else.
+
+pub mod capability;
+pub mod crew;
+pub mod grant;
+pub mod id;
+pub mod limits;
+pub mod manifest;
+pub mod plan;
+pub mod quantity;
+pub mod reason;
+pub mod seam;

@@ -1,0 +1,307 @@
+//! Every bound of Skep, each with its reason, and the tiers that bound an agent. Nothing that a guest, a client or a file can make grow is
+//! without a line here.
+
+use std::{fmt, str::FromStr};
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::text_serde,
+    quantity::{Fuel, Millis, Size},
+};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// A component file. Larger ones take minutes to compile.
+pub const MAX_COMPONENT_BYTES: u64 = 16 * MIB;
+/// The embedded manifest: a document for people.
+pub const MAX_MANIFEST_BYTES: usize = 64 << 10;
+/// Core modules inside a component. A toolchain makes up to about ten.
+pub const MAX_MODULES: u32 = 32;
+/// Core and component instances inside a component.
+pub const MAX_INSTANCES: u32 = 64;
+/// Components nested in a component.
+pub const MAX_NESTED_COMPONENTS: u32 = 8;
+/// How deep components nest.
+pub const MAX_NESTING: u32 = 4;
+
+/// A payload that travels inline: what a record of the journal can hold without making frames slow.
+pub const MAX_PAYLOAD_BYTES: usize = 256 << 10;
+/// An artifact: one blob is held in memory while it is written.
+pub const MAX_ARTIFACT_BYTES: u64 = 10 * MIB;
+/// One piece of an artifact: less than what one host call may hand over.
+pub const MAX_PIECE_BYTES: usize = (1 << 20) - 1;
+/// Artifacts that one attempt may be writing at a time.
+pub const MAX_WRITERS: usize = 4;
+/// A media type.
+pub const MAX_MEDIA_BYTES: usize = 128;
+
+/// Nodes of one plan, and of all plans under one objective.
+pub const MAX_PLAN_NODES: usize = 1_000;
+/// Dependencies of one node: an integration task waits for all the others.
+pub const MAX_DEPENDENCIES: usize = 1_000;
+/// How deep tasks nest: an objective, its plan, what that decomposes into.
+pub const MAX_TASK_DEPTH: u32 = 8;
+/// A description, a remark of a checker, a message of a failure; the rest is cut.
+pub const MAX_TEXT_BYTES: usize = 4 << 10;
+/// Notes given along with an objective.
+pub const MAX_NOTES: usize = 32;
+/// Roles of one agent or task.
+pub const MAX_ROLES: usize = 16;
+/// Labels of a task.
+pub const MAX_LABELS: usize = 16;
+/// How often a task may be tried again unless it says otherwise: 1 + 3 executions.
+pub const DEFAULT_RETRIES: u32 = 3;
+/// The most retries that a task may ask for.
+pub const MAX_RETRIES: u32 = 100;
+/// The first retry delay; it doubles.
+pub const RETRY_INITIAL: Millis = Millis(1_000);
+/// The longest retry delay.
+pub const RETRY_CAP: Millis = Millis(100_000);
+/// The longest delay that an agent may ask for.
+pub const RETRY_ADVICE_CAP: Millis = Millis(3_600_000);
+/// How often a checker may send a result back before the task fails.
+pub const MAX_CHECK_ROUNDS: u32 = 3;
+/// How long a lease lasts without renewal.
+pub const LEASE: Millis = Millis(30_000);
+/// An assigned attempt must have started by then, else the task goes back in the queue.
+pub const ACK: Millis = Millis(5_000);
+
+/// Crews of one host.
+pub const MAX_CREWS: usize = 1_000;
+/// Agents of one host: the pool and the mappings of one process end at about 10,600.
+pub const MAX_AGENTS: usize = 10_000;
+/// Members in one crew manifest.
+pub const MAX_MEMBERS: usize = 100;
+/// Replicas of one member.
+pub const MAX_REPLICAS: u32 = 1_000;
+/// Mounts of one crew.
+pub const MAX_MOUNTS: usize = 16;
+/// Environment variables of one member.
+pub const MAX_ENV: usize = 64;
+/// Tasks that are not finished, over all crews: each holds some KiB.
+pub const MAX_LIVE_TASKS: usize = 100_000;
+/// Plugins installed on one host.
+pub const MAX_PLUGINS: usize = 10_000;
+/// An idempotency key.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY: Millis = Millis(24 * 3_600_000);
+/// Records in one page of any list.
+pub const MAX_PAGE: usize = 100;
+
+/// Denials recorded one by one per attempt; equal ones are counted.
+pub const MAX_DENIALS: usize = 64;
+/// Log lines and captured output kept per attempt; the oldest go first.
+pub const MAX_LOG_BYTES: usize = 1 << 20;
+/// Log bytes kept on disk per attempt.
+pub const MAX_STORED_LOG_BYTES: usize = 64 << 10;
+/// Fields of one log line.
+pub const MAX_LOG_FIELDS: usize = 16;
+/// Captured standard output and error per second.
+pub const OUTPUT_BYTES_PER_SECOND: u32 = 64 << 10;
+/// Fuel between two yields: some 20 µs, so that cancel, deadline and fairness act quickly.
+pub const YIELD_FUEL: u64 = 100_000;
+/// A guest that has not yielded for so long is a fuel bug: the process ends.
+pub const WATCHDOG: Millis = Millis(1_000);
+/// Open descriptors of one attempt.
+pub const MAX_DESCRIPTORS: u32 = 64;
+
+/// Body of a request other than an upload.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+/// An upload.
+pub const MAX_UPLOAD_BYTES: usize = 20 << 20;
+/// Tasks in one submission.
+pub const MAX_SUBMISSION: usize = 100;
+/// The longest `wait` of a request.
+pub const MAX_WAIT: Millis = Millis(600_000);
+/// Events kept in memory for streams.
+pub const MAX_EVENTS: usize = 100_000;
+/// Watchers of event streams at a time.
+pub const MAX_WATCHERS: usize = 1_000;
+
+/// How much of everything an agent of a size may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Tier {
+    /// 16 MiB, 50 G of fuel, 60 s.
+    #[n(0)]
+    Small,
+    /// 64 MiB, 1 T of fuel, 5 min. The default.
+    #[default]
+    #[n(1)]
+    Medium,
+    /// 512 MiB, 20 T of fuel, 60 min. Only where the host's ceiling allows it.
+    #[n(2)]
+    Large,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tier::Small => "small",
+            Tier::Medium => "medium",
+            Tier::Large => "large",
+        })
+    }
+}
+
+/// The text names no tier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a tier (small, medium or large)")]
+pub struct UnknownTier(String);
+
+impl FromStr for Tier {
+    type Err = UnknownTier;
+    fn from_str(text: &str) -> Result<Self, UnknownTier> {
+        let found = [Tier::Small, Tier::Medium, Tier::Large]
+            .into_iter()
+            .find(|tier| tier.to_string() == text);
+        found.ok_or_else(|| UnknownTier(text.chars().take(80).collect()))
+    }
+}
+
+text_serde!(Tier);
+
+/// The limits of one attempt, all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Limits {
+    /// The tier they come from.
+    #[n(0)]
+    pub tier: Tier,
+    /// Linear memory, all memories together.
+    #[n(1)]
+    pub memory: Size,
+    /// Fuel of one attempt.
+    #[n(2)]
+    pub fuel: Fuel,
+    /// Wall deadline around instantiate and call.
+    #[n(3)]
+    pub deadline: Millis,
+    /// Table elements, all tables together.
+    #[n(4)]
+    pub table_elements: u64,
+    /// Core instances.
+    #[n(5)]
+    pub instances: u32,
+    /// Memories.
+    #[n(6)]
+    pub memories: u32,
+    /// Tables.
+    #[n(7)]
+    pub tables: u32,
+    /// Bytes that one host call may hand over.
+    #[n(8)]
+    pub hostcall_bytes: Size,
+    /// Handles held at a time.
+    #[n(9)]
+    pub handles: u32,
+    /// Host calls per second; twice as many in a burst.
+    #[n(10)]
+    pub hostcalls_per_second: u32,
+    /// The most that `/workspace` may be granted.
+    #[n(11)]
+    pub workspace: Size,
+    /// Files and directories in `/workspace`.
+    #[n(12)]
+    pub workspace_files: u32,
+}
+
+impl Tier {
+    /// What the tier allows. Sources of the numbers: measurements of hostile guests, see `host/README.md`.
+    #[must_use]
+    pub fn limits(self) -> Limits {
+        let (memory, fuel, deadline, workspace, workspace_files) = match self {
+            Tier::Small => (16 * MIB, 50_000_000_000, 60_000, 16 * MIB, 1_000),
+            Tier::Medium => (64 * MIB, 1_000_000_000_000, 300_000, 256 * MIB, 10_000),
+            Tier::Large => (512 * MIB, 20_000_000_000_000, 3_600_000, 4096 * MIB, 100_000),
+        };
+        let large = self == Tier::Large;
+        let times = |factor: u32| if large { factor } else { 1 };
+        Limits {
+            tier: self,
+            memory: Size(memory),
+            fuel: Fuel(fuel),
+            deadline: Millis(deadline),
+            table_elements: 20_000 * u64::from(times(4)),
+            instances: 32 * times(4),
+            memories: 4 * times(4),
+            tables: 8 * times(4),
+            hostcall_bytes: Size(if large { 8 * MIB } else { 1024 * KIB }),
+            handles: 1_024 * times(8),
+            hostcalls_per_second: 200_000 * times(2),
+            workspace: Size(workspace),
+            workspace_files,
+        }
+    }
+}
+
+/// What a manifest or a crew says of limits: a tier, or single values below it. What is absent is the tier's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    /// The tier; `medium` where neither the plugin nor the crew names one.
+    #[n(0)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
+    /// Linear memory.
+    #[n(1)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Fuel per attempt.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<Fuel>,
+    /// Wall deadline of an attempt.
+    #[n(3)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
+}
+
+impl Wish {
+    /// The limits that are left when this wish meets others: each value the smallest that any of them names.
+    #[must_use]
+    pub fn narrow(&self, limits: Limits) -> Limits {
+        let base = match self.tier {
+            Some(tier) if tier < limits.tier => tier.limits(),
+            _ => limits.clone(),
+        };
+        Limits {
+            memory: base.memory.min(limits.memory).min(self.memory.unwrap_or(base.memory)),
+            fuel: base.fuel.min(limits.fuel).min(self.fuel.unwrap_or(base.fuel)),
+            deadline: base
+                .deadline
+                .min(limits.deadline)
+                .min(self.deadline.unwrap_or(base.deadline)),
+            ..base
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_only_narrows() {
+        let wish = Wish {
+            tier: Some(Tier::Large),
+            memory: Some(Size(1 << 40)),
+            fuel: Some(Fuel(5)),
+            deadline: None,
+        };
+        let limits = wish.narrow(Tier::Small.limits());
+        assert_eq!(
+            (limits.tier, limits.memory, limits.fuel),
+            (Tier::Small, Size(16 * MIB), Fuel(5))
+        );
+
+        let wish = Wish {
+            tier: Some(Tier::Small),
+            ..Wish::default()
+        };
+        assert_eq!(wish.narrow(Tier::Large.limits()), Tier::Small.limits());
+    }
+}

@@ -1,0 +1,121 @@
+//! The closed set of reason codes: why something was refused, stopped or failed. The API, the command line, the audit log and the documents
+//! use these words and no others; the set grows only with a CHANGELOG line.
+
+use std::{fmt, str::FromStr};
+
+use minicbor::{Decode, Encode};
+
+use crate::id::text_serde;
+
+macro_rules! reasons {
+    ($($number:literal $name:ident $code:literal: $means:literal, $next:literal;)*) => {
+        /// One reason code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+        #[cbor(index_only)]
+        pub enum Reason {
+            $(#[doc = $means] #[n($number)] $name,)*
+        }
+
+        impl Reason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Reason] = &[$(Reason::$name),*];
+
+            /// The code as people read it: kebab-case.
+            #[must_use]
+            pub fn code(self) -> &'static str {
+                match self { $(Reason::$name => $code),* }
+            }
+
+            /// What it means, one sentence.
+            #[must_use]
+            pub fn means(self) -> &'static str {
+                match self { $(Reason::$name => $means),* }
+            }
+
+            /// What to do about it, one sentence.
+            #[must_use]
+            pub fn next(self) -> &'static str {
+                match self { $(Reason::$name => $next),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    0 FuelExhausted "fuel-exhausted": "The attempt burned all the fuel that its limits gave it.", "Raise `limits.fuel` in the crew manifest (up to the tier), or give the agent less work per task.";
+    1 MemoryLimit "memory-limit": "The agent asked for more memory than its limits allow and ended of it.", "Raise `limits.memory` or the tier, or split the input.";
+    2 DeadlineExceeded "deadline-exceeded": "The attempt was still running at its wall deadline.", "Raise `limits.deadline`, or split the work; look at `skep task logs` for where it waited.";
+    3 StackOverflow "stack-overflow": "The agent's call stack ran out.", "Bound the recursion in the agent.";
+    4 HandleLimit "handle-limit": "The agent held more handles (files, streams, pollables) than its limits allow.", "Drop handles when they are no longer needed.";
+    5 HostcallLimit "hostcall-limit": "One call handed the host more data than it takes at once.", "Hand data over in pieces of less than 1 MiB.";
+    6 Trapped "trapped": "The agent's code trapped: a panic, an abort, a fault in its memory.", "Look at `skep task logs`: a panic prints its message there.";
+    7 CapabilityDenied "capability-denied": "The agent used something that was not granted to it.", "Grant it in the crew manifest, if the plugin's manifest wants it and you mean it.";
+    8 MountDenied "mount-denied": "A path outside the agent's mounts, or a write to a read-only one, was refused.", "Mount the directory, or grant `access = \"write\"`, if you mean it.";
+    9 AddressDenied "address-denied": "A network address or name was refused: agents have no sockets.", "Nothing grants sockets; an agent that needs the network asks for `http`.";
+    10 QuotaExceeded "quota-exceeded": "A quota in bytes, files or artifacts is used up.", "Raise the grant (`workspace`, `artifacts`), within what the plugin wants.";
+    11 BodyLimit "body-limit": "A request or document is larger than the host takes.", "Send less: bodies hold 1 MiB, plugins 20 MiB, payloads 256 KiB.";
+    12 RateLimited "rate-limited": "Something was done more often than its rate allows.", "Slow down; the answer says when to come back where that is known.";
+    13 NotFound "not-found": "There is no such thing.", "List what there is; ids may be cut to a unique prefix.";
+    14 IllegalTransition "illegal-transition": "The record is in a state from which this cannot be asked.", "Look at its state; the answer lists what is legal.";
+    15 InvalidManifest "invalid-manifest": "A manifest does not parse, or contradicts the component or itself.", "Correct the place that the message names.";
+    16 InvalidInput "invalid-input": "A request, a plan or an argument is not acceptable.", "Correct the place that the message names.";
+    17 UnsupportedImport "unsupported-import": "The component imports something that this host does not offer.", "Build it for `wasm32-wasip2` against the WIT that `skep new` brings along.";
+    18 CompileLimit "compile-limit": "The component is too large or too intricate to compile within limits.", "Make it smaller; `skep inspect` shows its size.";
+    19 NotAComponent "not-a-component": "The file is not a WebAssembly component in binary form.", "Build with `skep build`; core modules, WAT text and precompiled code are not accepted.";
+    20 Fenced "fenced": "The attempt no longer held its task when it ended.", "Nothing: a newer attempt holds the task.";
+    21 Cancelled "cancelled": "It was cancelled on request.", "Submit it again, if that was not meant.";
+    22 DependencyFailed "dependency-failed": "Something that the task waited for failed.", "Look at the failed dependency with `skep task tree`.";
+    23 TimedOut "timed-out": "The task did not end within its overall time.", "Raise its timeout, or look at where the time went.";
+    24 Overloaded "overloaded": "The host has no room for it just now.", "Try again later; the answer says when where that is known.";
+    25 Verify "verify": "A checker refused the result three times.", "Read the checker's remarks in `skep task show`.";
+    26 Error "error": "The agent itself reported a failure.", "Read its message in `skep task show`.";
+    27 Unauthenticated "unauthenticated": "The request carries no valid token.", "Use the token in `admin.token` of the data directory (`--token`, `SKEP_TOKEN`).";
+    28 Forbidden "forbidden": "The request comes from where it may not come from.", "Talk to the host by its loopback address.";
+    29 IdempotencyMismatch "idempotency-mismatch": "The idempotency key was used before with another request.", "Use a new key for a new request.";
+    30 Conflict "conflict": "Something of that name is there already, and it is not the same.", "Choose another name or version, or remove the old one.";
+    31 DataDirectory "data-directory": "The data directory is locked, foreign, damaged or cannot be used.", "Run `skep doctor`; one host at a time may hold a data directory.";
+    32 HostFault "host-fault": "The host itself failed: this is a bug of Skep, not of the agent.", "Please report it with the log lines around it.";
+    33 Interrupted "interrupted": "The attempt was lost when its host stopped; it does not count.", "Nothing: the task runs again.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// The text is not a reason code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a reason code")]
+pub struct Unknown(String);
+
+impl FromStr for Reason {
+    type Err = Unknown;
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        let found = Reason::ALL.iter().copied().find(|reason| reason.code() == text);
+        found.ok_or_else(|| Unknown(text.chars().take(80).collect()))
+    }
+}
+
+use serde::{Deserialize, Serialize};
+text_serde!(Reason);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_kebab_case_and_reads_back() {
+        for reason in Reason::ALL {
+            assert!(
+                reason.code().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                "{reason}"
+            );
+            assert_eq!(reason.code().parse(), Ok(*reason));
+            assert!(
+                reason.means().ends_with('.') && reason.next().ends_with('.'),
+                "{reason}"
+            );
+        }
+    }
+}
