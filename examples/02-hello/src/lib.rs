@@ -1,0 +1,25 @@
+//! Greets whoever is named in the input.
+
+use skep_sdk::{Executor, Failure, Outcome, Task};
+
+struct Hello;
+
+impl Executor for Hello {
+    fn execute(task: Task) -> Result<Outcome, Failure> {
+        let name: String = task.input()?;
+        Ok(Outcome::json(&format!("Hello, {name}!"))?)
+    }
+}
+
+skep_sdk::executor!(Hello);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_greets_by_name() {
+        let task = Task::new("greet", "Ada").unwrap();
+        assert_eq!(Hello::execute(task).unwrap(), Outcome::json("Hello, Ada!").unwrap());
+    }
+}
