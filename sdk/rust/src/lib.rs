@@ -49,3 +49,4 @@ pub use bindings::imports::skep::agent::types::{
     Artifact, Dependency, Ended, Failure, Node, Payload, Plan, Retry, Task,
 };
 pub use bindings::planner_agent::exports::skep::agent::planner::Guest as Planner;
+pub use heartbeat::Directive;
