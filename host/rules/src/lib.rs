@@ -3,13 +3,25 @@
 //! Nothing here names a clock, a file, a socket, a thread or a source of randomness: time, ids and seeds are arguments, drawn by the driver.
 //! The same crate therefore runs in the host, in the simulation and, compiled for `wasm32-wasip2`, anywhere else.
 
+pub mod agent;
+pub mod audit;
 pub mod capability;
+pub mod command;
 pub mod crew;
+pub mod crew_record;
+pub mod effect;
+pub mod event;
+pub mod facts;
 pub mod grant;
 pub mod id;
+pub mod lease;
 pub mod limits;
 pub mod manifest;
 pub mod plan;
+pub mod plugin;
 pub mod quantity;
 pub mod reason;
+pub mod rejection;
+pub mod retry;
 pub mod seam;
+pub mod task;

@@ -1,0 +1,105 @@
+//! The closed list of what the audit log tells: who did what to what, and why. The payloads are in the journal.
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{AgentId, CrewId, TaskId},
+    quantity::Time,
+    reason::Reason,
+};
+
+/// What an audit entry is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A plugin was installed.
+    #[n(0)]
+    PluginInstalled,
+    /// A crew was assembled.
+    #[n(1)]
+    CrewAssembled,
+    /// A crew was told to drain.
+    #[n(2)]
+    CrewDrained,
+    /// All of a crew is over.
+    #[n(3)]
+    CrewStopped,
+    /// An agent changed its phase; the detail is `FROM → TO`.
+    #[n(4)]
+    AgentMoved,
+    /// A task was submitted, or made by a plan.
+    #[n(5)]
+    TaskSubmitted,
+    /// Somebody asked to cancel a task.
+    #[n(6)]
+    TaskCancelled,
+    /// A task ended; the detail is its state.
+    #[n(7)]
+    TaskEnded,
+    /// An attempt did not finish well.
+    #[n(8)]
+    AttemptFailed,
+    /// An attempt ended without holding its task any more; nothing of it was accepted.
+    #[n(9)]
+    AttemptFenced,
+    /// Something was refused to an attempt; the detail is what, and how often.
+    #[n(10)]
+    Denied,
+    /// The host came up again; all attempts are lost.
+    #[n(11)]
+    HostRestarted,
+}
+
+/// One entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// When.
+    #[n(0)]
+    pub at: Time,
+    /// What.
+    #[n(1)]
+    pub kind: Kind,
+    /// In which crew.
+    #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crew: Option<CrewId>,
+    /// Which agent.
+    #[n(3)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// Which task.
+    #[n(4)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// The principal who asked, where one did.
+    #[n(5)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Why.
+    #[n(6)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// For people; at most [`crate::limits::MAX_TEXT_BYTES`].
+    #[n(7)]
+    pub detail: String,
+}
+
+impl AuditEntry {
+    /// An entry that names nothing yet.
+    #[must_use]
+    pub fn new(at: Time, kind: Kind, detail: impl AsRef<str>) -> Self {
+        AuditEntry {
+            at,
+            kind,
+            crew: None,
+            agent: None,
+            task: None,
+            actor: None,
+            reason: None,
+            detail: crate::task::cut(detail.as_ref()),
+        }
+    }
+}

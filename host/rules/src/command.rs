@@ -1,0 +1,201 @@
+//! What can be asked of a shard, by people through the API and by the runner. Ids and seeds are drawn by the driver and travel here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    crew::CrewManifest,
+    grant::Ceiling,
+    id::{AgentId, CrewId, Digest, Role, TaskId},
+    plan::{Outcome, Payload},
+    plugin::Plugin,
+    reason::Reason,
+    seam::{Denial, End, Lease, Usage},
+};
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// Remember a plugin whose file is stored. The same digest again changes nothing.
+    #[n(0)]
+    InstallPlugin {
+        /// The record; `revision` and `installed_at` are set by the decision.
+        #[n(0)]
+        plugin: Plugin,
+        /// The principal.
+        #[n(1)]
+        by: String,
+    },
+    /// Assemble a crew whole, or not at all.
+    #[n(1)]
+    AssembleCrew {
+        /// Its id.
+        #[n(0)]
+        crew: CrewId,
+        /// As many ids as [`CrewManifest`] has agents, in the order of members and replicas.
+        #[n(1)]
+        agents: Vec<AgentId>,
+        /// What to assemble.
+        #[n(2)]
+        manifest: CrewManifest,
+        /// Copies of the records of the plugins that it names.
+        #[n(3)]
+        plugins: Vec<Plugin>,
+        /// What the host allows at most.
+        #[n(4)]
+        ceiling: Ceiling,
+        /// The principal.
+        #[n(5)]
+        by: String,
+    },
+    /// Let a crew finish what runs, and stop. Asked again, it changes nothing.
+    #[n(2)]
+    DrainCrew {
+        /// Which.
+        #[n(0)]
+        crew: CrewId,
+        /// The principal.
+        #[n(1)]
+        by: String,
+    },
+    /// Accept tasks, all or none.
+    #[n(3)]
+    SubmitTasks {
+        /// The crew that works on them.
+        #[n(0)]
+        crew: CrewId,
+        /// 1 to [`crate::limits::MAX_SUBMISSION`].
+        #[n(1)]
+        tasks: Vec<NewTask>,
+        /// So that asking twice is asking once.
+        #[n(2)]
+        idempotency: Option<Idempotency>,
+        /// The principal.
+        #[n(3)]
+        by: String,
+    },
+    /// Cancel a task and everything beneath it.
+    #[n(4)]
+    CancelTask {
+        /// Which.
+        #[n(0)]
+        task: TaskId,
+        /// The principal.
+        #[n(1)]
+        by: String,
+    },
+    /// From the runner: an agent is ready.
+    #[n(5)]
+    Warmed {
+        /// Who.
+        #[n(0)]
+        agent: AgentId,
+        /// Its generation.
+        #[n(1)]
+        generation: u64,
+    },
+    /// From the runner: an agent cannot be made ready.
+    #[n(6)]
+    WarmFailed {
+        /// Who.
+        #[n(0)]
+        agent: AgentId,
+        /// Its generation.
+        #[n(1)]
+        generation: u64,
+        /// Why.
+        #[n(2)]
+        reason: Reason,
+        /// For people.
+        #[n(3)]
+        message: String,
+    },
+    /// From the runner: an attempt has begun.
+    #[n(7)]
+    AttemptStarted {
+        /// Which.
+        #[n(0)]
+        lease: Lease,
+    },
+    /// From the runner: an attempt has ended.
+    #[n(8)]
+    AttemptEnded {
+        /// Which.
+        #[n(0)]
+        lease: Lease,
+        /// How.
+        #[n(1)]
+        end: End,
+        /// What it used.
+        #[n(2)]
+        usage: Usage,
+        /// What was refused to it.
+        #[n(3)]
+        denials: Vec<Denial>,
+        /// Ids for the children, as many as [`children_of`] says.
+        #[n(4)]
+        children: Vec<TaskId>,
+    },
+}
+
+/// How many ids the driver must draw for the tasks that this end makes.
+#[must_use]
+pub fn children_of(end: &End) -> usize {
+    match end {
+        End::Finished(Outcome::Plan(plan)) => plan.nodes.len(),
+        _ => 0,
+    }
+}
+
+/// A task as it is submitted.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewTask {
+    /// Its id.
+    #[n(0)]
+    pub id: TaskId,
+    /// Drawn by the driver.
+    #[n(1)]
+    pub seed: u64,
+    /// For people; at most [`crate::limits::MAX_TEXT_BYTES`].
+    #[n(2)]
+    pub description: String,
+    /// What to work on.
+    #[n(3)]
+    pub input: Payload,
+    /// An agent with one of them may take it; any agent when empty. With `plan`, it is the planner that has one of them.
+    #[n(4)]
+    pub roles: BTreeSet<Role>,
+    /// Only this agent may take it: a name in the crew, or an id.
+    #[n(5)]
+    pub agent: Option<String>,
+    /// Have a planner split it.
+    #[n(6)]
+    pub plan: bool,
+    /// For the planner.
+    #[n(7)]
+    pub notes: Vec<String>,
+    /// Have another agent check the result.
+    #[n(8)]
+    pub check: bool,
+    /// [`crate::limits::DEFAULT_RETRIES`] when absent.
+    #[n(9)]
+    pub max_retries: Option<u32>,
+    /// Tasks of the same crew, from earlier submissions or earlier in this one.
+    #[n(10)]
+    pub dependencies: Vec<TaskId>,
+    /// For the submitter.
+    #[n(11)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What makes asking twice the same as asking once.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Idempotency {
+    /// The client's key, 1 to [`crate::limits::MAX_IDEMPOTENCY_KEY_BYTES`].
+    #[n(0)]
+    pub key: String,
+    /// Digest of the request without what the driver draws.
+    #[n(1)]
+    pub digest: Digest,
+}

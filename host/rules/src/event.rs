@@ -1,0 +1,193 @@
+//! What has happened: the entries of the journal. `State::apply` is the only reader that matters, and the only place where state changes.
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    agent::{Failure, Phase},
+    crew_record::{Crew, CrewPhase},
+    id::{AgentId, CrewId, TaskId},
+    lease::Held,
+    plan::Payload,
+    plugin::Plugin,
+    quantity::Time,
+    seam::{Denial, Lease, Usage},
+    task::Task,
+};
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Event {
+    /// A plugin is there.
+    #[n(0)]
+    PluginInstalled(#[n(0)] Box<Plugin>),
+    /// A crew is there, with its agents in PROVISIONING.
+    #[n(1)]
+    CrewAssembled {
+        /// The record.
+        #[n(0)]
+        crew: Box<Crew>,
+        /// Its agents, in the order of members and replicas.
+        #[n(1)]
+        agents: Vec<AgentId>,
+    },
+    /// A crew drains, or has stopped.
+    #[n(2)]
+    CrewMoved {
+        /// Which.
+        #[n(0)]
+        crew: CrewId,
+        /// Where to.
+        #[n(1)]
+        to: CrewPhase,
+        /// When.
+        #[n(2)]
+        at: Time,
+    },
+    /// A stopped crew and its agents are read from tables from now on.
+    #[n(3)]
+    CrewArchived {
+        /// Which.
+        #[n(0)]
+        crew: CrewId,
+    },
+    /// An agent changed its phase. READY and BUSY follow from leases and are not entries of their own.
+    #[n(4)]
+    AgentMoved {
+        /// Which.
+        #[n(0)]
+        agent: AgentId,
+        /// Where to.
+        #[n(1)]
+        to: Phase,
+        /// When.
+        #[n(2)]
+        at: Time,
+        /// Why, where it failed.
+        #[n(3)]
+        failure: Option<Failure>,
+    },
+    /// The host came up again: every lease is lost (its task goes back in the queue), every agent that was to serve starts anew in
+    /// PROVISIONING, one generation on.
+    #[n(5)]
+    HostRestarted {
+        /// When.
+        #[n(0)]
+        at: Time,
+    },
+    /// A task is there.
+    #[n(6)]
+    TaskAccepted(#[n(0)] Box<Task>),
+    /// What an attempt used and was refused.
+    #[n(7)]
+    AttemptUsed {
+        /// Which.
+        #[n(0)]
+        lease: Lease,
+        /// What it used.
+        #[n(1)]
+        usage: Usage,
+        /// What was refused to it.
+        #[n(2)]
+        denials: Vec<Denial>,
+    },
+    /// A task changed.
+    #[n(8)]
+    TaskMoved {
+        /// Which.
+        #[n(0)]
+        task: TaskId,
+        /// How.
+        #[n(1)]
+        change: Change,
+        /// When.
+        #[n(2)]
+        at: Time,
+    },
+    /// An ended task and all beneath it are read from a table from now on.
+    #[n(9)]
+    TreeArchived {
+        /// The objective.
+        #[n(0)]
+        root: TaskId,
+    },
+}
+
+/// How a task changed. Every change but `Assigned` and `Started` ends the lease in force and frees its slot.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Change {
+    /// Nothing stands in its way: READY.
+    #[n(0)]
+    Ready,
+    /// Leased: ASSIGNED, or a checker's lease in VERIFYING.
+    #[n(1)]
+    Assigned(#[n(0)] Held),
+    /// The attempt began: RUNNING, or a checker's in VERIFYING.
+    #[n(2)]
+    Started,
+    /// The attempt is lost and does not count: READY, or VERIFYING without a checker.
+    #[n(3)]
+    Lost,
+    /// The attempt failed and is tried again: RETRY_WAIT; or, where it was a check, VERIFYING without a checker.
+    #[n(4)]
+    Retry {
+        /// Not before.
+        #[n(0)]
+        not_before: Time,
+        /// Why the attempt failed.
+        #[n(1)]
+        failure: Failure,
+        /// What it counts against.
+        #[n(2)]
+        counts: Counts,
+    },
+    /// A result is there and wants to be checked: VERIFYING.
+    #[n(5)]
+    Candidate(#[n(0)] Source),
+    /// The checker sent the result back: READY.
+    #[n(6)]
+    SentBack(#[n(0)] String),
+    /// It has children now: WAITING.
+    #[n(7)]
+    Split,
+    /// COMPLETED.
+    #[n(8)]
+    Completed(#[n(0)] Source),
+    /// FAILED.
+    #[n(9)]
+    Failed(#[n(0)] Failure),
+    /// CANCELLED.
+    #[n(10)]
+    Cancelled(#[n(0)] Failure),
+    /// SKIPPED.
+    #[n(11)]
+    Skipped(#[n(0)] Failure),
+}
+
+/// What a failed attempt counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Counts {
+    /// The task's retries.
+    #[n(0)]
+    Retry,
+    /// What the host may get wrong.
+    #[n(1)]
+    Fault,
+    /// Nothing: the host had no room.
+    #[n(2)]
+    Nothing,
+}
+
+/// Where a result comes from. By reference where the bytes are in the state already: a chain of parents does not copy them into the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Source {
+    /// The attempt gave it.
+    #[n(0)]
+    Given(#[n(0)] Payload),
+    /// It is a child's.
+    #[n(1)]
+    Child(#[n(0)] TaskId),
+    /// It is the one under check.
+    #[n(2)]
+    Candidate,
+}
