@@ -1,0 +1,507 @@
+//! The handle that everyone holds: checks a batch, gives it its positions and hands it to the writer; reads pending writes
+//! first, then the engine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use tokio::sync::watch;
+
+use crate::audit::{self, AUDIT_BYTES};
+use crate::blob::BLOBS;
+use crate::engine::{Commit, Engine, Row, Snapshot};
+use crate::error::within;
+use crate::frame::{BATCH_BYTES, Entries, Entry, entry_bytes};
+use crate::overlay::Overlay;
+use crate::record::{Head, encode};
+use crate::writer::{Group, Shared, Writer};
+use crate::{AuditHead, AuditRow, Blobs, Error, Memory, Position, Range, Recovered, Redb, Table};
+
+/// Bytes of a key: what an index page holds dozens of.
+pub const KEY_BYTES: usize = 2 * 1024;
+/// Bytes of a value or of a checkpointed record; what is larger is a blob.
+pub const VALUE_BYTES: usize = 1024 * 1024;
+/// Rows, entries or audit rows in one page: what a caller can ask for without holding much memory or the lock for long.
+pub const SCAN_ROWS: usize = 1000;
+
+/// Bounds that the caller chooses.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes that may wait for the writer before [`Store::append`] blocks. As much again may be under way. Default 64 MiB:
+    /// half a second of a slow disk.
+    pub pending_bytes: usize,
+    /// Bytes of the database that the engine may keep in memory. Default 128 MiB.
+    pub cache_bytes: usize,
+    /// The largest blob. Default 10 MiB.
+    pub blob_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pending_bytes: 64 << 20,
+            cache_bytes: 128 << 20,
+            blob_bytes: 10 << 20,
+        }
+    }
+}
+
+/// A change to a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key.
+    Put {
+        /// The table, created by its first write.
+        table: Table,
+        /// At most [`KEY_BYTES`].
+        key: Vec<u8>,
+        /// At most [`VALUE_BYTES`].
+        value: Vec<u8>,
+    },
+    /// Removes a key, if it is there.
+    Delete {
+        /// The table.
+        table: Table,
+        /// The key.
+        key: Vec<u8>,
+    },
+}
+
+/// What becomes durable together or not at all. Without entries it must be empty: positions tell what is durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Entries of the journal, together under [`crate::FRAME_BYTES`]: a batch is never parted over frames.
+    pub entries: Vec<Vec<u8>>,
+    /// Payloads of audit rows, each at most [`AUDIT_BYTES`].
+    pub audit: Vec<Vec<u8>>,
+    /// Changes to tables, the last one of a key counts.
+    pub writes: Vec<Write>,
+}
+
+impl Batch {
+    /// Its size in bytes, if every part is within its bound.
+    fn measure(&self) -> Result<usize, Error> {
+        let entries = self.entries.iter().map(|entry| entry_bytes(entry)).sum();
+        within("entries of a batch", entries, BATCH_BYTES)?;
+        if self.entries.is_empty() && !(self.audit.is_empty() && self.writes.is_empty()) {
+            return Err(Error::NoEntry);
+        }
+        let mut bytes = entries;
+        for payload in &self.audit {
+            within("audit payload", payload.len(), AUDIT_BYTES)?;
+            bytes += payload.len();
+        }
+        for write in &self.writes {
+            bytes += match write {
+                Write::Put { key, value, .. } => measure_row(key, Some(value))?,
+                Write::Delete { key, .. } => measure_row(key, None)?,
+            };
+        }
+        Ok(bytes)
+    }
+}
+
+fn measure_row(key: &[u8], value: Option<&Vec<u8>>) -> Result<usize, Error> {
+    let value = value.map_or(0, Vec::len);
+    within("key", key.len(), KEY_BYTES)?;
+    within("value", value, VALUE_BYTES)?;
+    Ok(key.len() + value)
+}
+
+/// A store, open. Clones share it; when the last one goes, what was appended is made durable and the directory released.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    durable: watch::Receiver<Position>,
+    blobs: Blobs,
+    pending_bytes: usize,
+    fence: u64,
+    /// The writer, until someone has waited for its end.
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Opens the store in a directory of its own, creating both when they are not there.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process has it; [`Error::Foreign`] when the directory holds anything else;
+    /// [`Error::Format`]; [`Error::Damaged`] when the last frame is not the one that was written; [`Error::Io`].
+    pub fn open(path: &Path, options: Options) -> Result<(Self, Recovered), Error> {
+        Dir::create_ambient_dir_all(path, ambient_authority())
+            .map_err(Error::io("create the directory of the store"))?;
+        let dir =
+            Dir::open_ambient_dir(path, ambient_authority()).map_err(Error::io("open the directory of the store"))?;
+        let engine = Redb::open(&dir, path, &[BLOBS], options.cache_bytes)?;
+        let blobs = Blobs::open(&dir, options.blob_bytes)?;
+        Self::on(Box::new(engine), blobs, &options)
+    }
+
+    /// A store that is gone with its last clone.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the writer's thread cannot be started.
+    pub fn in_memory(options: Options) -> Result<(Self, Recovered), Error> {
+        Self::with_engine(Memory::default(), options)
+    }
+
+    /// A store over an engine of the caller's, with blobs in memory.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn with_engine(engine: impl Engine, options: Options) -> Result<(Self, Recovered), Error> {
+        Self::on(Box::new(engine), Blobs::in_memory(options.blob_bytes), &options)
+    }
+
+    fn on(engine: Box<dyn Engine>, blobs: Blobs, options: &Options) -> Result<(Self, Recovered), Error> {
+        let (head, row) = take_over(&*engine)?;
+        let snapshot: Arc<dyn Snapshot> = engine.snapshot()?.into();
+        // The last frame is checked now, before anything is chained onto it; the others when they are read.
+        let before_last = Position(head.last.0.saturating_sub(1)).max(head.base);
+        Entries::after(&*snapshot, &head, before_last)?.try_for_each(|entry| entry.map(drop))?;
+
+        let recovered = Recovered::new(snapshot, head.clone());
+        let fence = head.fence;
+        let shared = Arc::new(Shared::new(engine, &head));
+        let (sender, durable) = watch::channel(head.last);
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            durable: sender,
+            head,
+            row,
+        };
+        let writer = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(|| writer.run())
+            .map_err(Error::io("start the writer of the store"))?;
+        let pending_bytes = options.pending_bytes;
+        let inner = Inner {
+            shared,
+            durable,
+            blobs,
+            pending_bytes,
+            fence,
+            writer: Mutex::new(Some(writer)),
+        };
+        Ok((Self { inner: Arc::new(inner) }, recovered))
+    }
+
+    /// Appends a batch and returns the position of its last entry. Reads see it at once; the disk has it when
+    /// [`Store::wait`] for that position returns. Blocks only while [`Options::pending_bytes`] are waiting. An empty batch
+    /// changes nothing and returns the last position.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] and [`Error::NoEntry`], changing nothing; [`Error::Failed`]; [`Error::Closed`].
+    pub fn append(&self, batch: Batch) -> Result<Position, Error> {
+        let bytes = batch.measure()?;
+        let shared = &self.inner.shared;
+        let mut pending = shared.lock();
+        loop {
+            pending.open()?;
+            let waiting = pending.gathering.bytes;
+            if waiting == 0 || waiting + bytes <= self.inner.pending_bytes {
+                break;
+            }
+            pending = shared.progress(pending);
+        }
+        if batch.entries.is_empty() {
+            return Ok(pending.last);
+        }
+        pending.last = pending.last.plus(batch.entries.len().try_into().unwrap_or(u64::MAX));
+        let position = pending.last;
+        pending.gathering.add(batch, bytes);
+        drop(pending);
+        shared.wake();
+        Ok(position)
+    }
+
+    /// Replaces records, and from its completion on lets recovery begin after `at`: the caller promises that the records
+    /// then hold everything up to there. Records and position become durable together, behind every append so far and
+    /// without stopping new ones; frames wholly at or before `at` go, all but the newest. Returns without waiting for the
+    /// disk; [`Store::flush`] waits.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointOutside`] and [`Error::OverLimit`], changing nothing; [`Error::Failed`]; [`Error::Closed`].
+    pub fn checkpoint(&self, at: Position, dirty: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), Error> {
+        for (key, value) in &dirty {
+            measure_row(key, value.as_ref())?;
+        }
+        let mut pending = self.inner.shared.lock();
+        pending.open()?;
+        let (checkpoint, last) = (pending.checkpoint, pending.last);
+        if at < checkpoint || at > last {
+            return Err(Error::CheckpointOutside { at, checkpoint, last });
+        }
+        pending.checkpoint = at;
+        pending.gathering.add_checkpoint(at, dirty);
+        drop(pending);
+        self.inner.shared.wake();
+        Ok(())
+    }
+
+    /// Lets the payloads of audit rows up to `through` go. Their digests stay, so the chain can still be verified. Returns
+    /// without waiting for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]; [`Error::Closed`].
+    pub fn expire_audit(&self, through: u64) -> Result<(), Error> {
+        let mut pending = self.inner.shared.lock();
+        pending.open()?;
+        pending.gathering.expire = pending.gathering.expire.max(Some(through));
+        drop(pending);
+        self.inner.shared.wake();
+        Ok(())
+    }
+
+    /// The position up to which everything is durable.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        *self.inner.durable.borrow()
+    }
+
+    /// The last position handed out; perhaps not durable yet.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        self.inner.shared.lock().last
+    }
+
+    /// This owner's fence, higher than that of every owner before.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.inner.fence
+    }
+
+    /// Follows [`Store::durable`]. When the store fails or closes, `changed` returns an error after the last position.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Position> {
+        self.inner.durable.clone()
+    }
+
+    /// Waits until `position` is durable; a position not handed out yet is waited for too.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] or [`Error::Closed`] when it will never be.
+    pub async fn wait(&self, position: Position) -> Result<(), Error> {
+        let ended = self
+            .inner
+            .durable
+            .clone()
+            .wait_for(|durable| *durable >= position)
+            .await
+            .is_err();
+        if ended {
+            self.inner.shared.lock().sound()?;
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// [`Store::wait`] for threads that may block.
+    ///
+    /// # Errors
+    /// As [`Store::wait`].
+    pub fn wait_blocking(&self, position: Position) -> Result<(), Error> {
+        let mut pending = self.inner.shared.lock();
+        while pending.durable < position {
+            pending.sound()?;
+            if pending.ended {
+                return Err(Error::Closed);
+            }
+            pending = self.inner.shared.progress(pending);
+        }
+        Ok(())
+    }
+
+    /// Waits until everything asked so far is durable, checkpoints too (a long expiry goes on behind it). Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    pub fn flush(&self) -> Result<(), Error> {
+        let mut pending = self.inner.shared.lock();
+        let asked = pending.asked();
+        while pending.committed < asked {
+            pending.sound()?;
+            pending = self.inner.shared.progress(pending);
+        }
+        Ok(())
+    }
+
+    /// The value of a key, pending writes included.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] once the store has failed; those of the engine.
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let pending = self.inner.shared.lock();
+        pending.sound()?;
+        for group in [&pending.gathering, &*pending.committing] {
+            if let Some(value) = group.writes.get(&table).and_then(|rows| rows.get(key)) {
+                return Ok(value.clone());
+            }
+        }
+        // The engine is asked without the lock: what was committed since is newer, never older.
+        drop(pending);
+        self.inner.shared.engine.snapshot()?.get(table, key)
+    }
+
+    /// The first `limit` rows of a range, pending writes included, as of one moment.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] over [`SCAN_ROWS`]; [`Error::Failed`]; those of the engine.
+    pub fn scan(&self, table: Table, range: &Range, limit: usize) -> Result<Vec<Row>, Error> {
+        within("page", limit, SCAN_ROWS)?;
+        let pending = self.inner.shared.lock();
+        pending.sound()?;
+        // Taken under the lock: a commit that ended in between would show rows newer than the pending ones laid over them.
+        let snapshot = self.inner.shared.engine.snapshot()?;
+        let newer = collect(&pending.gathering, &pending.committing, table, range, limit);
+        drop(pending);
+
+        let deleted = newer.iter().filter(|(_, value)| value.is_none()).count();
+        let older = snapshot
+            .scan(table, range, limit + deleted)?
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)));
+        let rows = Overlay::new(newer.into_iter(), older, range.reverse);
+        Ok(rows
+            .filter_map(|(key, value)| Some((key, value?)))
+            .take(limit)
+            .collect())
+    }
+
+    /// The first `limit` durable entries after a position.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when a checkpoint dropped them; [`Error::OverLimit`] over [`SCAN_ROWS`]; [`Error::Damaged`];
+    /// [`Error::Failed`]; those of the engine.
+    pub fn entries(&self, after: Position, limit: usize) -> Result<Vec<Entry>, Error> {
+        within("page", limit, SCAN_ROWS)?;
+        let (snapshot, head) = self.committed()?;
+        Entries::after(&*snapshot, &head, after)?.take(limit).collect()
+    }
+
+    /// Reads every frame that is still there, checking the hash chain, and returns the last position.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] naming the first bad frame; [`Error::Failed`]; those of the engine.
+    pub fn verify_journal(&self) -> Result<Position, Error> {
+        let (snapshot, head) = self.committed()?;
+        Entries::after(&*snapshot, &head, head.base)?.try_for_each(|entry| entry.map(drop))?;
+        Ok(head.last)
+    }
+
+    /// The first `limit` durable audit rows numbered `from` or higher.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] over [`SCAN_ROWS`]; [`Error::Damaged`]; [`Error::Failed`]; those of the engine.
+    pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditRow>, Error> {
+        within("page", limit, SCAN_ROWS)?;
+        audit::rows(&*self.committed()?.0, from, limit)
+    }
+
+    /// Recomputes the whole audit chain and returns its end.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] naming the first bad row; [`Error::Failed`]; those of the engine.
+    pub fn verify_audit(&self) -> Result<AuditHead, Error> {
+        audit::verify(&*self.committed()?.0)
+    }
+
+    /// The blobs beside the journal.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
+    }
+
+    /// Makes everything durable that was appended and stops the writer; other clones can still read. The directory is
+    /// released when the last clone is gone. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the last of it could not be made durable.
+    pub fn close(self) -> Result<(), Error> {
+        self.inner.stop();
+        self.inner.shared.lock().sound()
+    }
+
+    fn committed(&self) -> Result<(Box<dyn Snapshot>, Head), Error> {
+        self.inner.shared.lock().sound()?;
+        let snapshot = self.inner.shared.engine.snapshot()?;
+        let head = Head::read(&*snapshot)?.map_or_else(Head::new, |(head, _)| head);
+        Ok((snapshot, head))
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.shared.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            writer
+                .join()
+                .expect("the writer catches the engine's panics and has none of its own");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Raises the fence in the head row, writing the first one in a new store: from here on no earlier owner can commit.
+fn take_over(engine: &dyn Engine) -> Result<(Head, Vec<u8>), Error> {
+    let found = Head::read(&*engine.snapshot()?)?;
+    let (mut head, before) = match found {
+        Some((head, row)) => (head, Some(row)),
+        None => (Head::new(), None),
+    };
+    head.fence += 1;
+    let row = encode(&head);
+    engine.commit(&Commit {
+        expect: before.as_deref(),
+        head: &row,
+        ..Commit::default()
+    })?;
+    Ok((head, row))
+}
+
+/// Pending rows of a range in its order, as many as a page of `limit` rows can need: after that many puts, whatever
+/// follows lies beyond the page.
+fn collect(
+    gathering: &Group,
+    committing: &Group,
+    table: Table,
+    range: &Range,
+    limit: usize,
+) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let Some(bounds) = range.bounds() else {
+        return Vec::new();
+    };
+    let none = BTreeMap::new();
+    let [newer, older] = [gathering, committing].map(|group| {
+        let rows = group.writes.get(&table).unwrap_or(&none).range::<[u8], _>(bounds);
+        let rows: Box<dyn Iterator<Item = _>> = if range.reverse {
+            Box::new(rows.rev())
+        } else {
+            Box::new(rows)
+        };
+        rows
+    });
+    let mut puts = 0;
+    let mut found = Vec::new();
+    for (key, value) in Overlay::new(newer, older, range.reverse) {
+        if puts == limit {
+            break;
+        }
+        puts += usize::from(value.is_some());
+        found.push((key.clone(), value.clone()));
+    }
+    found
+}
