@@ -78,9 +78,7 @@ impl Executor for Limits {
             Act::Chatter => loop {
                 black_box(heartbeat::beat(Some(1)));
             },
-            Act::Clock => loop {
-                black_box(std::time::Instant::now());
-            },
+            Act::Clock => look_at_the_clock(),
             Act::Shout { bytes } => log::info("x".repeat(bytes)),
             Act::Fields { count } => log::write(log::Level::Info, "many", &vec![("", ""); count]),
             Act::Return { bytes } => return Ok(Outcome::json(&"y".repeat(bytes))?),
@@ -94,6 +92,13 @@ impl Executor for Limits {
             }
         }
         Ok(Outcome::json(&"alive")?)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the point of it")]
+fn look_at_the_clock() -> ! {
+    loop {
+        black_box(std::time::Instant::now());
     }
 }
 

@@ -34,8 +34,7 @@ impl Executor for Talk {
                 log::info("an \u{1b}[31minfo\u{1b}[0m line");
                 log::warn("a warning");
                 log::error("an error");
-                println!("a printed line");
-                eprintln!("a line on stderr");
+                printed();
                 json!("logged")
             }
             Act::LogMany { count } => {
@@ -72,6 +71,13 @@ impl Executor for Talk {
         };
         Ok(Outcome::json(&answer)?)
     }
+}
+
+/// What goes to standard output and error is captured.
+#[expect(clippy::print_stdout, reason = "the point of it")]
+fn printed() {
+    println!("a printed line");
+    eprintln!("a line on stderr");
 }
 
 skep_sdk::executor!(Talk);
