@@ -26,6 +26,16 @@ pub const MAX_INSTANCES: u32 = 64;
 pub const MAX_NESTED_COMPONENTS: u32 = 8;
 /// How deep components nest.
 pub const MAX_NESTING: u32 = 4;
+/// Functions of a component: 100,000 empty ones take nine seconds and 600 MiB to compile.
+pub const MAX_FUNCTIONS: u32 = 50_000;
+/// One function: with many values live at once, time to compile grows more than six-fold when it doubles.
+pub const MAX_FUNCTION_BYTES: usize = 256 << 10;
+/// Locals of one function: 8,000 of them in nested loops take half a minute to compile.
+pub const MAX_LOCALS: u32 = 2_000;
+/// Targets of one branch table.
+pub const MAX_BRANCH_TARGETS: u32 = 4_096;
+/// Data and element segments of a component.
+pub const MAX_SEGMENTS: u32 = 10_000;
 
 /// A payload that travels inline: what a record of the journal can hold without making frames slow.
 pub const MAX_PAYLOAD_BYTES: usize = 256 << 10;
