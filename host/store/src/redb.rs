@@ -1,6 +1,7 @@
 //! The default engine: one redb file in a directory of its own. No type of redb leaves this file but the backend that
 //! crash tests put under it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use cap_std::fs::{Dir, OpenOptions};
@@ -10,7 +11,7 @@ use redb::{
 };
 
 use crate::engine::{Change, Commit, Engine, HEAD, META, Row, Snapshot};
-use crate::{Error, Range, Table};
+use crate::{Error, Options, Range, Table};
 
 const FILE: &str = "store.redb";
 /// A database under construction. It gets its real name once it is whole, so a crash leaves nothing that looks damaged.
@@ -25,48 +26,48 @@ const fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'s
 /// Tables in a redb file.
 #[derive(Debug)]
 pub struct Redb {
-    database: Database,
+    /// Here until the engine is dropped.
+    database: Option<Database>,
     /// Keeps other processes out of the directory. After `database`, so that the file is closed before the lock goes.
     _lock: Option<std::fs::File>,
 }
 
 impl Redb {
-    /// Opens the database of a directory, or creates it in an empty one (`expected` names what may already be there).
-    /// `path` is only for messages.
+    /// Opens the database of a directory, or creates it in an empty one (`expected` names what may already be there). One
+    /// of at most `options.check_bytes` is checked page by page. `path` is only for messages.
     ///
     /// # Errors
     /// [`Error::Locked`], [`Error::Foreign`], [`Error::Io`], [`Error::Damaged`], [`Error::Engine`].
-    pub(crate) fn open(dir: &Dir, path: &Path, expected: &[&str], cache_bytes: usize) -> Result<Self, Error> {
+    pub(crate) fn open(dir: &Dir, path: &Path, expected: &[&str], options: &Options) -> Result<Self, Error> {
         let foreign = || Error::Foreign { path: path.to_owned() };
-        if !dir.exists(FILE) {
-            for entry in dir.entries().map_err(Error::io("list the directory of the store"))? {
-                let name = entry.map_err(Error::io("list the directory of the store"))?.file_name();
-                let ours = |known: &&str| name.to_str() == Some(*known);
-                if ![LOCK, UNFINISHED].iter().any(ours) && !expected.iter().any(ours) {
-                    return Err(foreign());
-                }
-            }
+        if !dir.exists(FILE) && !is_vacant(dir, expected).map_err(Error::io("list the directory of the store"))? {
+            return Err(foreign());
         }
         let lock = lock(dir, path)?;
         if !dir.exists(FILE) {
-            create(dir, cache_bytes)?;
+            create(dir)?;
         }
-        let file = dir
-            .open_with(FILE, OpenOptions::new().read(true).write(true))
-            .map_err(Error::io("open the database"))?
-            .into_std();
+        let file = dir.open_with(FILE, OpenOptions::new().read(true).write(true));
+        let file = file.map_err(Error::io("open the database"))?.into_std();
         if !begins_with_magic(&file).map_err(Error::io("read the database"))? {
             return Err(foreign());
         }
-        let database = Builder::new()
-            .set_cache_size(cache_bytes)
-            .create_file(file)
-            .map_err(|error| match error {
+        let small = file.metadata().map_err(Error::io("measure the database"))?.len() <= options.check_bytes;
+        let database = guard(|| {
+            let opened = Builder::new().set_cache_size(options.cache_bytes).create_file(file);
+            let mut database = opened.map_err(|error| match error {
                 redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked { path: path.to_owned() },
                 other => refused(other),
             })?;
+            // Every commit being of two phases, a page that does not match its checksum is an error here and never a
+            // reason for the engine to go back to an older commit.
+            if small && !database.check_integrity().map_err(refused)? {
+                tracing::warn!("the database's record of free pages was damaged and has been rebuilt");
+            }
+            Ok(database)
+        })?;
         let engine = Self {
-            database,
+            database: Some(database),
             _lock: Some(lock),
         };
         if !engine.is_ours()? {
@@ -81,25 +82,71 @@ impl Redb {
     /// [`Error::Io`], [`Error::Damaged`] or [`Error::Engine`].
     #[doc(hidden)]
     pub fn with_backend(backend: impl StorageBackend) -> Result<Self, Error> {
+        let database = guard(|| Builder::new().create_with_backend(backend).map_err(refused))?;
         Ok(Self {
-            database: Builder::new().create_with_backend(backend).map_err(refused)?,
+            database: Some(database),
             _lock: None,
         })
     }
 
+    fn database(&self) -> Result<&Database, Error> {
+        self.database.as_ref().ok_or(Error::Closed)
+    }
+
     /// Whether the database is new or has our head table: another program's redb file has neither.
     fn is_ours(&self) -> Result<bool, Error> {
-        let transaction = self.database.begin_read().map_err(refused)?;
+        let transaction = self.database()?.begin_read().map_err(refused)?;
         let mut tables = transaction.list_tables().map_err(refused)?.peekable();
         Ok(tables.peek().is_none() || tables.any(|table| table.name() == META.name()))
     }
 
     fn begin(&self) -> Result<WriteTransaction, Error> {
-        let mut transaction = self.database.begin_write().map_err(refused)?;
+        let mut transaction = self.database()?.begin_write().map_err(refused)?;
         // Agents choose bytes that are stored. With one phase, a torn commit is told from a whole one by a checksum that
         // is no secret; with two, by the order of syncs alone.
         transaction.set_two_phase_commit(true);
         Ok(transaction)
+    }
+
+    fn write(&self, commit: &Commit<'_>) -> Result<(), Error> {
+        let transaction = self.begin()?;
+        {
+            let mut meta = transaction.open_table(definition(META)).map_err(refused)?;
+            let head = meta.get(HEAD).map_err(refused)?;
+            if head.as_ref().map(|row| row.value()) != commit.expect {
+                return Err(Error::Fenced);
+            }
+            drop(head);
+            meta.insert(HEAD, commit.head).map_err(refused)?;
+        }
+        if let Some((table, range)) = &commit.erase
+            && let Some(bounds) = range.bounds()
+        {
+            let mut table = transaction.open_table(definition(*table)).map_err(refused)?;
+            table.retain_in::<&[u8], _>(bounds, |_, _| false).map_err(refused)?;
+        }
+        for (table, changes) in &commit.changes {
+            change(&transaction, *table, changes)?;
+        }
+        transaction.commit().map_err(refused)
+    }
+}
+
+/// The engine panics on some pages it cannot make sense of, and a file may hold anything.
+fn guard<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::damaged("database", "the engine gave up on it")))
+}
+
+impl Drop for Redb {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        // Nothing is lost with an error here: what was committed is durable, and closing only tidies.
+        if let Err(error) = guard(|| {
+            drop(database);
+            Ok(())
+        }) {
+            tracing::warn!(error = error.chain(), "closing the database");
+        }
     }
 }
 
@@ -119,20 +166,28 @@ fn lock(dir: &Dir, path: &Path) -> Result<std::fs::File, Error> {
     }
 }
 
-fn create(dir: &Dir, cache_bytes: usize) -> Result<(), Error> {
-    let file = dir
-        .open_with(
-            UNFINISHED,
-            OpenOptions::new().read(true).write(true).create(true).truncate(true),
-        )
-        .map_err(Error::io("create the database"))?
-        .into_std();
-    drop(
-        Builder::new()
-            .set_cache_size(cache_bytes)
-            .create_file(file)
-            .map_err(refused)?,
+/// Whether nothing is there but what a store leaves behind while it is being created.
+fn is_vacant(dir: &Dir, expected: &[&str]) -> std::io::Result<bool> {
+    for entry in dir.entries()? {
+        let name = entry?.file_name();
+        if ![LOCK, UNFINISHED]
+            .iter()
+            .chain(expected)
+            .any(|known| name.to_str() == Some(*known))
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn create(dir: &Dir) -> Result<(), Error> {
+    let file = dir.open_with(
+        UNFINISHED,
+        OpenOptions::new().read(true).write(true).create(true).truncate(true),
     );
+    let file = file.map_err(Error::io("create the database"))?.into_std();
+    drop(Builder::new().create_file(file).map_err(refused)?);
     dir.rename(UNFINISHED, dir, FILE)
         .map_err(Error::io("name the new database"))?;
     sync_dir(dir)
@@ -159,30 +214,12 @@ fn begins_with_magic(mut file: &std::fs::File) -> std::io::Result<bool> {
 
 impl Engine for Redb {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
-        Ok(Box::new(View(self.database.begin_read().map_err(refused)?)))
+        let transaction = guard(|| self.database()?.begin_read().map_err(refused))?;
+        Ok(Box::new(View(transaction)))
     }
 
     fn commit(&self, commit: &Commit<'_>) -> Result<(), Error> {
-        let transaction = self.begin()?;
-        {
-            let mut meta = transaction.open_table(definition(META)).map_err(refused)?;
-            let head = meta.get(HEAD).map_err(refused)?;
-            if head.as_ref().map(|row| row.value()) != commit.expect {
-                return Err(Error::Fenced);
-            }
-            drop(head);
-            meta.insert(HEAD, commit.head).map_err(refused)?;
-        }
-        if let Some((table, range)) = &commit.erase
-            && let Some(bounds) = range.bounds()
-        {
-            let mut table = transaction.open_table(definition(*table)).map_err(refused)?;
-            table.retain_in::<&[u8], _>(bounds, |_, _| false).map_err(refused)?;
-        }
-        for (table, changes) in &commit.changes {
-            change(&transaction, *table, changes)?;
-        }
-        transaction.commit().map_err(refused)
+        guard(|| self.write(commit))
     }
 }
 
@@ -220,26 +257,33 @@ impl View {
 
 impl Snapshot for View {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let Some(rows) = self.table(table)? else {
-            return Ok(None);
-        };
-        Ok(rows.get(key).map_err(refused)?.map(|value| value.value().to_vec()))
+        guard(|| {
+            let Some(rows) = self.table(table)? else {
+                return Ok(None);
+            };
+            Ok(rows.get(key).map_err(refused)?.map(|value| value.value().to_vec()))
+        })
     }
 
     fn scan(&self, table: Table, range: &Range, limit: usize) -> Result<Vec<Row>, Error> {
-        let (Some(rows), Some(bounds)) = (self.table(table)?, range.bounds()) else {
+        let Some(bounds) = range.bounds() else {
             return Ok(Vec::new());
         };
-        let mut rows = rows.range::<&[u8]>(bounds).map_err(refused)?;
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let Some(row) = (if range.reverse { rows.next_back() } else { rows.next() }) else {
-                break;
+        guard(|| {
+            let Some(rows) = self.table(table)? else {
+                return Ok(Vec::new());
             };
-            let (key, value) = row.map_err(refused)?;
-            found.push((key.value().to_vec(), value.value().to_vec()));
-        }
-        Ok(found)
+            let mut rows = rows.range::<&[u8]>(bounds).map_err(refused)?;
+            let mut found = Vec::new();
+            while found.len() < limit {
+                let Some(row) = (if range.reverse { rows.next_back() } else { rows.next() }) else {
+                    break;
+                };
+                let (key, value) = row.map_err(refused)?;
+                found.push((key.value().to_vec(), value.value().to_vec()));
+            }
+            Ok(found)
+        })
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Options {
     pub pending_bytes: usize,
     /// Bytes of the database that the engine may keep in memory. Default 128 MiB.
     pub cache_bytes: usize,
+    /// A database up to this size is read whole when it is opened, every page checked against its checksum. Default
+    /// 256 MiB, about a second; larger ones are checked so only after a crash. `u64::MAX` checks always.
+    pub check_bytes: u64,
     /// The largest blob. Default 10 MiB.
     pub blob_bytes: usize,
 }
@@ -44,6 +47,7 @@ impl Default for Options {
         Self {
             pending_bytes: 64 << 20,
             cache_bytes: 128 << 20,
+            check_bytes: 256 << 20,
             blob_bytes: 10 << 20,
         }
     }
@@ -139,7 +143,7 @@ impl Store {
             .map_err(Error::io("create the directory of the store"))?;
         let dir =
             Dir::open_ambient_dir(path, ambient_authority()).map_err(Error::io("open the directory of the store"))?;
-        let engine = Redb::open(&dir, path, &[BLOBS], options.cache_bytes)?;
+        let engine = Redb::open(&dir, path, &[BLOBS], &options)?;
         let blobs = Blobs::open(&dir, options.blob_bytes)?;
         Self::on(Box::new(engine), blobs, &options)
     }
@@ -442,9 +446,7 @@ impl Inner {
         self.shared.close();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
-            writer
-                .join()
-                .expect("the writer catches the engine's panics and has none of its own");
+            writer.join().expect("the writer catches its own panics");
         }
     }
 }

@@ -207,9 +207,9 @@ impl Writer {
     /// kernel may have dropped the pages, and a second sync would report a success that is none.
     pub(crate) fn run(mut self) {
         while let Some(group) = self.shared.take() {
-            // The engine may panic on a damaged file; those who wait must hear of it.
+            // Should it ever panic, those who wait must hear of it: without the writer they would wait for ever.
             let committed = catch_unwind(AssertUnwindSafe(|| self.commit(&group)))
-                .unwrap_or_else(|_| Err(Error::Engine("the engine panicked".to_owned())));
+                .unwrap_or_else(|_| Err(Error::Engine("the writer panicked".to_owned())));
             if let Err(error) = committed {
                 return self.shared.fail(&error);
             }
