@@ -16,6 +16,7 @@ use crate::{
 
 /// What the operator of the host allows at most.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ceiling {
     /// The largest tier; `medium` unless configured.
     #[n(0)]

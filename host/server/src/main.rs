@@ -1,2 +1,42 @@
-//! Placeholder.
-fn main() {}
+//! The Skep binary: parses the command line, runs one command and turns what it says into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod cli;
+mod commands;
+mod config;
+mod failure;
+mod output;
+
+use cli::{Cli, Exit};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    match commands::run(Cli::parse()) {
+        Ok(exit) => exit.into(),
+        Err(error) => report(&error).into(),
+    }
+}
+
+/// Prints an error and says what to end with. A reader that went away is no error.
+fn report(error: &anyhow::Error) -> Exit {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        return Exit::Done;
+    }
+    // A closed standard error leaves the exit code to speak.
+    drop(std::io::Write::write_all(
+        &mut std::io::stderr().lock(),
+        format!("error: {}\n", failure::plain(&format!("{error:#}"))).as_bytes(),
+    ));
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Failure>())
+        .map_or(Exit::Failure, |failure| failure.exit)
+}

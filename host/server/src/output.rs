@@ -1,0 +1,204 @@
+//! Where commands print: results on standard output in the format that was asked for, everything else on standard error. Knows whether a
+//! person sits in front of it.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::{
+    cli::{Format, Global},
+    config::Environment,
+    failure::{Failure, plain},
+};
+
+/// How to print and whom to ask.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    format: Format,
+    quiet: bool,
+    yes: bool,
+    /// Colours on standard error.
+    color: bool,
+    /// A person can answer: a terminal on both sides, and no `CI`.
+    interactive: bool,
+}
+
+impl Output {
+    /// From the flags, the environment and what the streams are.
+    pub(crate) fn new(global: &Global, environment: &Environment) -> Self {
+        let wanted = !global.no_color && !environment.is_set("NO_COLOR");
+        Output {
+            format: global.output,
+            quiet: global.quiet,
+            yes: global.yes,
+            color: wanted && io::stderr().is_terminal(),
+            interactive: io::stdin().is_terminal() && io::stderr().is_terminal() && !environment.is_set("CI"),
+        }
+    }
+
+    /// Whether results are for people.
+    pub(crate) fn for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
+    /// Whether a progress bar may be drawn.
+    pub(crate) fn shows_progress(&self) -> bool {
+        self.interactive && !self.quiet
+    }
+
+    /// Whether only results and errors are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Prints one record: as JSON, or as the text that `for_people` makes.
+    pub(crate) fn one<T: Serialize>(&self, record: &T, for_people: impl FnOnce() -> String) -> Result<()> {
+        let mut out = io::stdout().lock();
+        match self.format {
+            Format::Table => {
+                let text = plain(&for_people());
+                out.write_all(text.as_bytes())?;
+                if !text.is_empty() && !text.ends_with('\n') {
+                    out.write_all(b"\n")?;
+                }
+            }
+            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(record)?)?,
+            Format::Jsonl => writeln!(out, "{}", serde_json::to_string(record)?)?,
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Prints a list: as JSON (`[]` when empty), or as a table with these heads, one row per record.
+    pub(crate) fn list<T: Serialize, const N: usize>(
+        &self,
+        records: &[T],
+        heads: [&str; N],
+        row: impl Fn(&T) -> [String; N],
+    ) -> Result<()> {
+        let mut out = io::stdout().lock();
+        match self.format {
+            Format::Table if records.is_empty() => self.note("none"),
+            Format::Table => writeln!(out, "{}", table(heads, records.iter().map(row)))?,
+            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(records)?)?,
+            Format::Jsonl => {
+                for record in records {
+                    writeln!(out, "{}", serde_json::to_string(record)?)?;
+                }
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    /// A remark for people, on standard error; nothing with `--quiet`.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            // A closed standard error must not end the command.
+            drop(writeln!(io::stderr().lock(), "{}", plain(text)));
+        }
+    }
+
+    /// Asks a question that `--yes` answers.
+    ///
+    /// # Errors
+    /// When nobody can be asked, or the answer is no.
+    pub(crate) fn confirm(&self, question: &str) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        if !self.interactive {
+            return Err(Failure::usage(format!("{question} needs an answer, and nobody can be asked here"))
+                .next("add --yes, if you agree")
+                .into());
+        }
+        write!(io::stderr().lock(), "{question}? [y/N] ")?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Failure::new(crate::cli::Exit::Failure, "not done: the answer was no").into()),
+        }
+    }
+}
+
+/// A table without lines, as wide as the terminal allows.
+pub(crate) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(heads.map(str::to_uppercase));
+    for row in rows {
+        table.add_row(row.map(|text| plain(&text)));
+    }
+    table.trim_fmt()
+}
+
+/// `12,345,678`
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Bytes for people, to a tenth: `1.4 MiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    scaled(number, 1024, &["B", "KiB", "MiB", "GiB", "TiB"])
+}
+
+/// Fuel for people, to a tenth: `1.4 G`.
+pub(crate) fn fuel(number: u64) -> String {
+    scaled(number, 1000, &["", "K", "M", "G", "T"])
+}
+
+/// A duration for people: `420 ms`, `3.2 s`, `2 min 5 s`.
+pub(crate) fn duration(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1_000 => format!("{milliseconds} ms"),
+        1_000..60_000 => format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100),
+        _ => format!("{} min {} s", milliseconds / 60_000, milliseconds % 60_000 / 1_000),
+    }
+}
+
+fn scaled(number: u64, step: u64, units: &[&str]) -> String {
+    let mut factor = 1;
+    let mut unit = units.first().copied().unwrap_or_default();
+    for larger in units.iter().skip(1) {
+        if number / factor < step {
+            break;
+        }
+        factor *= step;
+        unit = larger;
+    }
+    let tenth = (u128::from(number) * 10 / u128::from(factor)) % 10;
+    match factor {
+        1 => format!("{number} {unit}"),
+        _ => format!("{}.{tenth} {unit}", number / factor),
+    }
+    .trim_end()
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!((grouped(0), grouped(999), grouped(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
+        assert_eq!((bytes(12), bytes(1_536), bytes(5 << 30)), ("12 B".into(), "1.5 KiB".into(), "5.0 GiB".into()));
+        assert_eq!((fuel(7), fuel(1_450_000_000)), ("7".into(), "1.4 G".into()));
+        assert_eq!(
+            (duration(420), duration(3_250), duration(125_000)),
+            ("420 ms".into(), "3.2 s".into(), "2 min 5 s".into())
+        );
+        assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
+    }
+}
