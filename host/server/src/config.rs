@@ -149,8 +149,11 @@ fn insert(dict: &mut Dict, parts: &[String], value: &str) {
         return;
     };
     if rest.is_empty() {
-        // Infallible: what is not a number, a truth value or a list is text.
-        let parsed = value.parse().unwrap_or_else(|_| Value::from(value));
+        let parsed = match (value.parse::<bool>(), value.parse::<u64>()) {
+            (Ok(truth), _) => Value::from(truth),
+            (_, Ok(number)) => Value::from(number),
+            _ => Value::from(value),
+        };
         dict.insert(first.clone(), parsed);
         return;
     }
@@ -292,7 +295,9 @@ fn explain(error: &figment::Error, files: &[File]) -> Failure {
                 path.push(field.clone());
             }
             let closest = expected.iter().min_by_key(|known| distance(field, known));
-            let closest = closest.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+            let closest = closest
+                .map(|known| format!("; did you mean `{known}`?"))
+                .unwrap_or_default();
             format!("`{}` is not a key of a host's configuration{closest}", path.join("."))
         }
         kind => format!("{}: {kind}", path.join(".")),
@@ -395,7 +400,10 @@ mod tests {
         }
 
         fn environment(&self, variables: &[(&str, &str)]) -> Environment {
-            let mut all: BTreeMap<_, _> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let mut all: BTreeMap<_, _> = variables
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect();
             all.insert("HOME".to_owned(), self.0.path().display().to_string());
             Environment(all)
         }
@@ -407,10 +415,17 @@ mod tests {
     #[test]
     fn a_higher_layer_wins_and_every_value_names_its_origin() {
         let home = Home::with(&[
-            (USER, "slots = 1\nguest_threads = 1\nlisten = \"127.0.0.1:1\"\nlog.level = \"user\""),
+            (
+                USER,
+                "slots = 1\nguest_threads = 1\nlisten = \"127.0.0.1:1\"\nlog.level = \"user\"",
+            ),
             (HOST, "slots = 2\nguest_threads = 2\nlisten = \"127.0.0.1:2\""),
         ]);
-        let environment = home.environment(&[("SKEP_SLOTS", "3"), ("SKEP_GUEST_THREADS", "3"), ("SKEP_CEILING__TIER", "large")]);
+        let environment = home.environment(&[
+            ("SKEP_SLOTS", "3"),
+            ("SKEP_GUEST_THREADS", "3"),
+            ("SKEP_CEILING__TIER", "large"),
+        ]);
         let flags = Flags {
             slots: Some(4),
             ..Flags::default()
@@ -418,7 +433,10 @@ mod tests {
         let loaded = load(&flags, &environment, None).unwrap();
         let config = &loaded.config;
         assert_eq!((config.slots, config.guest_threads, config.listen.port()), (4, 3, 2));
-        assert_eq!((config.log.level.as_str(), config.ceiling.tier), ("user", skep_rules::limits::Tier::Large));
+        assert_eq!(
+            (config.log.level.as_str(), config.ceiling.tier),
+            ("user", skep_rules::limits::Tier::Large)
+        );
 
         let origins: BTreeMap<_, _> = loaded.entries().into_iter().map(|e| (e.key, e.origin)).collect();
         assert_eq!(origins["slots"], "flag");
@@ -433,9 +451,14 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_its_place_and_the_closest_key() {
         let home = Home::with(&[(HOST, "# mine\n[ceiling]\nteir = \"small\"\n")]);
-        let shown = load(&Flags::default(), &home.environment(&[]), None).unwrap_err().to_string();
+        let shown = load(&Flags::default(), &home.environment(&[]), None)
+            .unwrap_err()
+            .to_string();
         assert!(shown.contains("host.toml:3:1: `ceiling.teir` is not a key"), "{shown}");
-        assert!(shown.contains("did you mean `tier`?") && shown.contains("^^^^"), "{shown}");
+        assert!(
+            shown.contains("did you mean `tier`?") && shown.contains("^^^^"),
+            "{shown}"
+        );
 
         let environment = Home::with(&[]);
         let environment = environment.environment(&[("SKEP_SLOT", "3")]);
@@ -447,31 +470,58 @@ mod tests {
     #[test]
     fn a_wrong_value_and_broken_toml_are_refused_with_their_place() {
         let home = Home::with(&[(HOST, "slots = \"many\"\n")]);
-        let shown = load(&Flags::default(), &home.environment(&[]), None).unwrap_err().to_string();
+        let shown = load(&Flags::default(), &home.environment(&[]), None)
+            .unwrap_err()
+            .to_string();
         assert!(shown.contains("host.toml:1:1: slots: "), "{shown}");
 
         let home = Home::with(&[(HOST, "slots = \n")]);
-        let shown = load(&Flags::default(), &home.environment(&[]), None).unwrap_err().to_string();
+        let shown = load(&Flags::default(), &home.environment(&[]), None)
+            .unwrap_err()
+            .to_string();
         assert!(shown.contains("host.toml:1:"), "{shown}");
     }
 
     #[test]
     fn a_named_file_replaces_that_of_the_data_directory_and_must_exist() {
-        let home = Home::with(&[(HOST, "slots = 2"), ("mine.toml", "slots = 5\ndata_dir = \"/srv/skep\"")]);
-        let loaded = load(&Flags::default(), &home.environment(&[]), Some(&home.0.path().join("mine.toml"))).unwrap();
-        assert_eq!((loaded.config.slots, loaded.config.data_dir.as_path()), (5, Path::new("/srv/skep")));
-        assert!(load(&Flags::default(), &home.environment(&[]), Some(Path::new("/nowhere.toml"))).is_err());
+        let home = Home::with(&[
+            (HOST, "slots = 2"),
+            ("mine.toml", "slots = 5\ndata_dir = \"/srv/skep\""),
+        ]);
+        let loaded = load(
+            &Flags::default(),
+            &home.environment(&[]),
+            Some(&home.0.path().join("mine.toml")),
+        )
+        .unwrap();
+        assert_eq!(
+            (loaded.config.slots, loaded.config.data_dir.as_path()),
+            (5, Path::new("/srv/skep"))
+        );
+        assert!(
+            load(
+                &Flags::default(),
+                &home.environment(&[]),
+                Some(Path::new("/nowhere.toml"))
+            )
+            .is_err()
+        );
     }
 
     #[test]
     fn a_data_directory_cannot_name_another() {
         let home = Home::with(&[(HOST, "data_dir = \"/elsewhere\"")]);
-        let shown = load(&Flags::default(), &home.environment(&[]), None).unwrap_err().to_string();
+        let shown = load(&Flags::default(), &home.environment(&[]), None)
+            .unwrap_err()
+            .to_string();
         assert!(shown.contains("cannot name another"), "{shown}");
     }
 
     #[test]
     fn distances_count_edits() {
-        assert_eq!((distance("teir", "tier"), distance("slot", "slots"), distance("", "ab")), (2, 1, 2));
+        assert_eq!(
+            (distance("teir", "tier"), distance("slot", "slots"), distance("", "ab")),
+            (2, 1, 2)
+        );
     }
 }

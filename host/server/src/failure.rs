@@ -96,7 +96,13 @@ impl Place {
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = text.get(start..)?.lines().next().unwrap_or_default();
         let column = text.get(start..span.start)?.chars().count();
-        let meant = text.get(span.clone())?.lines().next().unwrap_or_default().chars().count();
+        let meant = text
+            .get(span.clone())?
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count();
         Some(Place {
             file: plain(&file.display().to_string()),
             line: before.matches('\n').count() + 1,
@@ -142,7 +148,8 @@ impl std::error::Error for Failure {}
 /// or a file name must not be able to move the cursor or to hide what it says. Line feeds stay.
 pub(crate) fn plain(text: &str) -> String {
     let hostile = |c: char| {
-        (c.is_control() && c != '\n') || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     text.chars()
         .flat_map(|c| {
@@ -200,7 +207,10 @@ mod tests {
         assert_eq!((place.line, place.column), (1, 5));
         let place = Place::find(Path::new("f"), "a\n", &(2..2)).unwrap();
         assert_eq!((place.line, place.column), (2, 1));
-        assert!(Place::find(Path::new("f"), "é", &(1..1)).is_none(), "inside a character");
+        assert!(
+            Place::find(Path::new("f"), "é", &(1..1)).is_none(),
+            "inside a character"
+        );
     }
 
     #[test]

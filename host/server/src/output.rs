@@ -108,9 +108,11 @@ impl Output {
             return Ok(());
         }
         if !self.interactive {
-            return Err(Failure::usage(format!("{question} needs an answer, and nobody can be asked here"))
-                .next("add --yes, if you agree")
-                .into());
+            return Err(
+                Failure::usage(format!("{question} needs an answer, and nobody can be asked here"))
+                    .next("add --yes, if you agree")
+                    .into(),
+            );
         }
         write!(io::stderr().lock(), "{question}? [y/N] ")?;
         let mut answer = String::new();
@@ -126,7 +128,7 @@ impl Output {
 pub(crate) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table
-        .load_preset(presets::NOTHING)
+        .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(heads.map(str::to_uppercase));
     for row in rows {
@@ -192,8 +194,14 @@ mod tests {
 
     #[test]
     fn numbers_are_for_people() {
-        assert_eq!((grouped(0), grouped(999), grouped(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
-        assert_eq!((bytes(12), bytes(1_536), bytes(5 << 30)), ("12 B".into(), "1.5 KiB".into(), "5.0 GiB".into()));
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1_234_567)),
+            ("0".into(), "999".into(), "1,234,567".into())
+        );
+        assert_eq!(
+            (bytes(12), bytes(1_536), bytes(5 << 30)),
+            ("12 B".into(), "1.5 KiB".into(), "5.0 GiB".into())
+        );
         assert_eq!((fuel(7), fuel(1_450_000_000)), ("7".into(), "1.4 G".into()));
         assert_eq!(
             (duration(420), duration(3_250), duration(125_000)),

@@ -70,10 +70,12 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
     let checks = [
         versions(),
         target(context.environment.get("RUSTC").unwrap_or("rustc")),
-        mappings(config.slots, fs::read_to_string("/proc/sys/vm/max_map_count").ok().as_deref()),
+        mappings(
+            config.slots,
+            fs::read_to_string("/proc/sys/vm/max_map_count").ok().as_deref(),
+        ),
         open_files(),
         directory(&config.data_dir),
-        store(config),
         space(&config.data_dir),
     ];
     let mark = |state| match state {
@@ -83,7 +85,12 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
     };
     context.output.list(&checks, ["", "check", "found", "next"], |check| {
         let next = check.next.clone().unwrap_or_default();
-        [mark(check.state).to_owned(), check.what.to_owned(), check.found.clone(), next]
+        [
+            mark(check.state).to_owned(),
+            check.what.to_owned(),
+            check.found.clone(),
+            next,
+        ]
     })?;
     let failed = checks.iter().any(|check| check.state == State::Fail);
     Ok(if failed { Exit::Failure } else { Exit::Done })
@@ -91,12 +98,17 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
 
 fn versions() -> Check {
     let engine = locked_version(LOCK, "wasmtime").unwrap_or("unknown");
-    Check::ok("versions", format!("skep {}, wasmtime {engine}", env!("CARGO_PKG_VERSION")))
+    Check::ok(
+        "versions",
+        format!("skep {}, wasmtime {engine}", env!("CARGO_PKG_VERSION")),
+    )
 }
 
 /// The version of a package in a lock file.
 fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
-    let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"\n")))?;
+    let entry = lock
+        .split("[[package]]")
+        .find(|entry| entry.contains(&format!("name = \"{package}\"\n")))?;
     entry.split("version = \"").nth(1)?.split('"').next()
 }
 
@@ -128,14 +140,28 @@ fn mappings(slots: u32, limit: Option<&str>) -> Check {
     let what = "vm.max_map_count";
     let needed = mappings_needed(slots);
     match limit.and_then(|text| text.trim().parse::<u64>().ok()) {
-        None => Check::warn(what, "unknown on this system", format!("see that a process may have {} mappings", grouped(needed))),
+        None => Check::warn(
+            what,
+            "unknown on this system",
+            format!("see that a process may have {} mappings", grouped(needed)),
+        ),
         Some(limit) if limit >= needed => Check::ok(
             what,
-            format!("{}, {} slots need {}", grouped(limit), grouped(slots.into()), grouped(needed)),
+            format!(
+                "{}, {} slots need {}",
+                grouped(limit),
+                grouped(slots.into()),
+                grouped(needed)
+            ),
         ),
         Some(limit) => Check::fail(
             what,
-            format!("{}, {} slots need {}", grouped(limit), grouped(slots.into()), grouped(needed)),
+            format!(
+                "{}, {} slots need {}",
+                grouped(limit),
+                grouped(slots.into()),
+                grouped(needed)
+            ),
             format!("`sysctl -w vm.max_map_count={needed}`, or lower `slots`"),
         ),
     }
@@ -153,7 +179,10 @@ fn open_files() -> Check {
             format!("at most {}", grouped(current)),
             format!("`ulimit -n {OPEN_FILES}` or more before `skep up`"),
         ),
-        current => Check::ok(what, current.map_or("unlimited".to_owned(), |n| format!("at most {}", grouped(n)))),
+        current => Check::ok(
+            what,
+            current.map_or("unlimited".to_owned(), |n| format!("at most {}", grouped(n))),
+        ),
     }
 }
 
@@ -165,12 +194,18 @@ fn directory(dir: &Path) -> Check {
             Check::ok(what, format!("{shown} is not there yet; `skep up` makes it"))
         }
         Err(error) => Check::fail(what, format!("{shown}: {error}"), "choose another with --data-dir"),
-        Ok(metadata) if !metadata.is_dir() => {
-            Check::fail(what, format!("{shown} is not a directory"), "choose another with --data-dir")
-        }
+        Ok(metadata) if !metadata.is_dir() => Check::fail(
+            what,
+            format!("{shown} is not a directory"),
+            "choose another with --data-dir",
+        ),
         Ok(_) => match tempfile::tempfile_in(dir) {
             Ok(_) => Check::ok(what, format!("{shown} is writable")),
-            Err(error) => Check::fail(what, format!("{shown} is not writable: {error}"), "make it yours, or choose another with --data-dir"),
+            Err(error) => Check::fail(
+                what,
+                format!("{shown} is not writable: {error}"),
+                "make it yours, or choose another with --data-dir",
+            ),
         },
     }
 }

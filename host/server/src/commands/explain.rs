@@ -38,7 +38,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
                 Failure::new(Exit::NotFound, error.to_string()).next("`skep explain` lists all of them")
             })?;
             let told = Explained::from(reason);
-            context.output.one(&told, || format!("{reason}: {}\n{}\n", told.means, told.next))?;
+            context
+                .output
+                .one(&told, || format!("{reason}: {}\n{}\n", told.means, told.next))?;
         }
         None => {
             let all: Vec<Explained> = Reason::ALL.iter().copied().map(Explained::from).collect();

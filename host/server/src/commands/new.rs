@@ -65,7 +65,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     };
     context.output.one(&made, || {
         let path = made.path.display();
-        format!("made {} in {path}\n\n  cd {path}\n  skep build\n  skep inspect {name}.wasm\n", made.plugin)
+        format!(
+            "made {} in {path}\n\n  cd {path}\n  skep build\n  skep inspect {name}.wasm\n",
+            made.plugin
+        )
     })?;
     Ok(Exit::Done)
 }
@@ -73,22 +76,26 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
 /// The name of a plugin that is also one of a Rust package.
 fn check(publisher: &str, name: &str) -> Result<(), Failure> {
     let package = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
     if package && name.parse::<Name>().is_ok() && publisher.parse::<Name>().is_ok() {
         return Ok(());
     }
-    Err(
-        Failure::usage(format!("`{publisher}/{name}` cannot be the name of a plugin and of its package"))
-            .next("use letters `a-z`, digits, `-` and `_`, beginning with a letter: skep new hello"),
-    )
+    Err(Failure::usage(format!(
+        "`{publisher}/{name}` cannot be the name of a plugin and of its package"
+    ))
+    .next("use letters `a-z`, digits, `-` and `_`, beginning with a letter: skep new hello"))
 }
 
 fn refuse_used(root: &Path) -> Result<()> {
-    match fs::read_dir(root) {
-        Ok(mut entries) if entries.next().is_none() => Ok(()),
-        Ok(_) => Err(Failure::new(Exit::Conflict, format!("{} is there and not empty", root.display()))
-            .next("choose another name, or --path DIR")
-            .into()),
+    match fs::read_dir(root).map(|entries| entries.take(1).count()) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(
+            Failure::new(Exit::Conflict, format!("{} is there and not empty", root.display()))
+                .next("choose another name, or --path DIR")
+                .into(),
+        ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| root.display().to_string()),
     }
@@ -116,8 +123,13 @@ fn standalone(manifest: &str, workspace: &str) -> Result<String> {
     let mut manifest: toml::Table = toml::from_str(manifest)?;
     let workspace: toml::Table = toml::from_str(workspace)?;
     let inherited = |section: &str, key: &str| {
-        let found = workspace.get("workspace").and_then(|w| w.get(section)).and_then(|s| s.get(key));
-        found.cloned().with_context(|| format!("the workspace has no {section}.{key}"))
+        let found = workspace
+            .get("workspace")
+            .and_then(|w| w.get(section))
+            .and_then(|s| s.get(key));
+        found
+            .cloned()
+            .with_context(|| format!("the workspace has no {section}.{key}"))
     };
     for (section, from) in [
         ("package", "package"),
@@ -146,14 +158,24 @@ mod tests {
         let own = SDK.get_file("Cargo.toml").unwrap().contents_utf8().unwrap();
         let text = standalone(own, WORKSPACE).unwrap();
         assert!(!text.contains("workspace"), "{text}");
-        assert!(text.contains("wit-bindgen") && text.contains("edition = \"2024\""), "{text}");
+        assert!(
+            text.contains("wit-bindgen") && text.contains("edition = \"2024\""),
+            "{text}"
+        );
         assert!(SDK.get_file("wit/executor.wit").is_some());
     }
 
     #[test]
     fn only_names_that_cargo_takes_are_taken() {
         assert!(check("acme", "hello-2").is_ok());
-        for (publisher, name) in [("acme", ""), ("acme", "2hello"), ("acme", "He"), ("acme", "a.b"), ("", "a"), ("a", "a/b")] {
+        for (publisher, name) in [
+            ("acme", ""),
+            ("acme", "2hello"),
+            ("acme", "He"),
+            ("acme", "a.b"),
+            ("", "a"),
+            ("a", "a/b"),
+        ] {
             assert!(check(publisher, name).is_err(), "{publisher}/{name}");
         }
     }
