@@ -3,7 +3,7 @@
 //! A plugin is a folder beside this one that holds a `skep.toml`; its crate is called `skep-plugin-` and the folder's name. They are
 //! built by a cargo of their own, in a target directory of their own, because the outer cargo holds the lock of its own until this
 //! script ends. What was set for the outer build (flags, wrappers, profiles) is kept from the inner one: the same sources give the same
-//! components whether the host is checked, linted, debugged or released.
+//! components whether the host is checked, linted, debugged or released, so all of these share one target directory.
 
 use std::{
     fmt::Write as _,
@@ -56,9 +56,17 @@ fn run() -> Result<(), String> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let names = plugins(folder)?;
     require_target()?;
-    let components = build(root, &out.join("plugins"), &names)?;
-    let list = list(folder, &components, &names);
-    fs::write(out.join("bundled.rs"), list).map_err(|error| format!("the list of plugins: {error}"))
+    // `target/debug/build/skep-bundled-0123/out` -> `target/plugins`: debug, release and clippy builds have an `out` each.
+    let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("plugins");
+    let components = build(root, &target_dir, &names)?;
+    for name in &names {
+        // Copied, so that another build in the shared directory cannot change what this one embeds.
+        let component = components.join(format!("skep_plugin_{}.wasm", name.replace('-', "_")));
+        fs::copy(&component, out.join(name).with_extension("wasm"))
+            .map_err(|error| format!("{}: {error}", component.display()))?;
+    }
+    fs::write(out.join("bundled.rs"), list(folder, &out, &names))
+        .map_err(|error| format!("the list of plugins: {error}"))
 }
 
 /// The folders that hold a plugin, sorted by name.
@@ -125,10 +133,10 @@ fn build(root: &Path, target_dir: &Path, names: &[String]) -> Result<PathBuf, St
 }
 
 /// The list as Rust.
-fn list(folder: &Path, components: &Path, names: &[String]) -> String {
+fn list(folder: &Path, out: &Path, names: &[String]) -> String {
     let mut list = String::from("/// Every bundled plugin, sorted by name.\npub const ALL: &[Bundled] = &[\n");
     for name in names {
-        let component = components.join(format!("skep_plugin_{}.wasm", name.replace('-', "_")));
+        let component = out.join(name).with_extension("wasm");
         let manifest = folder.join(name).join("skep.toml");
         writeln!(list, "    Bundled {{ name: {name:?}, component: include_bytes!({component:?}), manifest: include_str!({manifest:?}) }},")
             .expect("writing to a string does not fail");
