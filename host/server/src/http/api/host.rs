@@ -1,0 +1,58 @@
+//! The host itself.
+
+use serde::{Deserialize, Serialize};
+use skep_rules::{grant::Ceiling, quantity::Time};
+use utoipa::ToSchema;
+
+/// What `GET /v1/host` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Host {
+    /// Version of Skep.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// When it was started.
+    #[schema(value_type = u64)]
+    pub started_at: Time,
+    /// The most that it lets agents have.
+    #[schema(value_type = Object)]
+    pub ceiling: Ceiling,
+    /// What it holds, and how much it could.
+    pub capacity: Capacity,
+    /// The last position of its journal that is durable.
+    pub durable: u64,
+}
+
+/// What a host holds, and how much it could.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// Attempts that may be live at a time.
+    pub slots: u32,
+    /// Threads that guests run on.
+    pub guest_threads: u32,
+    /// Crews that are not stopped.
+    pub crews: u64,
+    /// At most so many.
+    pub max_crews: u64,
+    /// Agents that are not stopped.
+    pub agents: u64,
+    /// At most so many.
+    pub max_agents: u64,
+    /// Tasks that have not ended.
+    pub live_tasks: u64,
+    /// At most so many.
+    pub max_live_tasks: u64,
+}
+
+/// What a running host writes into its data directory as `host.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFile {
+    /// Where it listens: `http://127.0.0.1:8080`.
+    pub url: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Version of Skep.
+    pub version: String,
+}

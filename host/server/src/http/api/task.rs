@@ -1,0 +1,246 @@
+//! Tasks: what is submitted, what is read, their trees and their logs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use skep_rules::{
+    id::{AgentId, CrewId, NodeName, Role, TaskId},
+    quantity::{Millis, Time},
+    reason::Reason,
+    seam::{LogLine, Usage},
+};
+use utoipa::ToSchema;
+
+/// What `POST /v1/tasks` takes: one task, or up to 100.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Submission {
+    /// Several, all or none of which are accepted; the answer is a list in the same order.
+    Many(Vec<NewTask>),
+    /// One; the answer is the task.
+    One(Box<NewTask>),
+}
+
+/// A task to be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewTask {
+    /// For people.
+    pub description: String,
+    /// What to work on: any JSON, or an object with the single key `$text`, `$hex` or `$artifact`. `null` when absent.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub input: Value,
+    /// The crew's id, a unique prefix of it, or its name. May be left out where there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crew: Option<String>,
+    /// Any agent of the crew with one of these roles may execute it; any agent at all when empty.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub roles: BTreeSet<Role>,
+    /// The only agent that may execute it: id, unique prefix, or name in the crew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Tasks whose ends it waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<String>,
+    /// Whether a planner splits it first.
+    #[serde(default)]
+    pub plan: bool,
+    /// What the planner is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Whether a checker looks at the result.
+    #[serde(default)]
+    pub check: bool,
+    /// How failures are tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+    /// How long things may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+    /// For finding it again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How failures are tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetryPolicy {
+    /// Executions after the first; 3 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Timeouts {
+    /// From submission to the end, for instance `10min`; no bound when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub schedule_to_close: Option<Millis>,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum State {
+    /// Waits for its dependencies.
+    Pending,
+    /// In the queue.
+    Ready,
+    /// Given to an agent, not begun.
+    Assigned,
+    /// An attempt executes.
+    Running,
+    /// Waits for its children.
+    Waiting,
+    /// A failed attempt's delay.
+    RetryWait,
+    /// A checker looks at its result.
+    Verifying,
+    /// Held until someone resumes it.
+    Paused,
+    /// It has a result.
+    Completed,
+    /// It has none.
+    Failed,
+    /// Stopped on request.
+    Cancelled,
+    /// Something that it waited for failed.
+    Skipped,
+}
+
+impl State {
+    /// Whether nothing more will happen to the task.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, State::Completed | State::Failed | State::Cancelled | State::Skipped)
+    }
+}
+
+/// [`State`] in four words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub enum Status {
+    /// Nobody works on it.
+    Pending,
+    /// Somebody does.
+    #[serde(rename = "In Progress")]
+    InProgress,
+    /// It has a result.
+    Completed,
+    /// It never will.
+    Failed,
+}
+
+/// A task as it is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub task_id: TaskId,
+    /// Its name in the plan that it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<NodeName>,
+    /// For people.
+    pub description: String,
+    /// Where it stands.
+    pub state: State,
+    /// The same in four words.
+    pub status: Status,
+    /// Its crew.
+    #[schema(value_type = String)]
+    pub crew: CrewId,
+    /// What it waits for.
+    #[schema(value_type = Vec<String>)]
+    pub dependencies: Vec<TaskId>,
+    /// Who holds it, or held it last.
+    #[schema(value_type = Option<String>)]
+    pub assigned_agent: Option<AgentId>,
+    /// Executions begun so far.
+    pub attempts: u32,
+    /// What they used together.
+    #[schema(value_type = Object)]
+    pub usage: Usage,
+    /// Its result, in the form of [`super::content`]; only when completed.
+    pub result: Option<Value>,
+    /// Why it failed or was sent back last; absent while all is well.
+    pub failure: Option<Failure>,
+    /// The task that it is a part of.
+    #[schema(value_type = Option<String>)]
+    pub parent: Option<TaskId>,
+    /// Its parts.
+    #[schema(value_type = Vec<String>)]
+    pub children: Vec<TaskId>,
+    /// As submitted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Rises with every change.
+    pub revision: u64,
+    /// When it was accepted.
+    #[schema(value_type = u64)]
+    pub created_at: Time,
+    /// When it ended.
+    #[schema(value_type = Option<u64>)]
+    pub ended_at: Option<Time>,
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// The reason code.
+    #[schema(value_type = String)]
+    pub code: Reason,
+    /// For people.
+    pub message: String,
+}
+
+/// A task with its parts, theirs, and so on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Tree {
+    /// The task.
+    pub task: Task,
+    /// Its parts.
+    #[schema(no_recursion)]
+    pub children: Vec<Tree>,
+}
+
+/// What `PUT /v1/tasks/{id}` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// What to do.
+    pub action: Action,
+}
+
+/// What can be asked of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// End it and its parts.
+    Cancel,
+}
+
+/// The log of one attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptLog {
+    /// The attempt: the epoch of its lease.
+    pub epoch: u64,
+    /// Who made it.
+    #[schema(value_type = String)]
+    pub agent: AgentId,
+    /// When it ended.
+    #[schema(value_type = u64)]
+    pub ended_at: Time,
+    /// How it ended: `finished`, `cancelled` or a reason code.
+    pub end: String,
+    /// Its lines, the oldest first.
+    #[schema(value_type = Vec<Object>)]
+    pub lines: Vec<LogLine>,
+    /// Lines left out in front because the log was longer than is kept.
+    pub omitted: u64,
+}

@@ -1,0 +1,6 @@
+//! The serving side of Skep: a host that can be started and stopped in-process, its driver, and its HTTP API.
+//!
+//! The command line (`main.rs`) is a client of [`http::api`] and starts a [`host::Host`] for `skep up` and `skep demo`; tests and benches do the
+//! same. wasmtime types never reach this crate, nor do those of the storage engine.
+
+pub mod http;
