@@ -1,8 +1,7 @@
 //! The audit log.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use skep_rules::id::Digest;
+use skep_rules::{audit::AuditEntry, id::Digest};
 use utoipa::ToSchema;
 
 /// One row.
@@ -10,8 +9,9 @@ use utoipa::ToSchema;
 pub struct Row {
     /// Its number, from 1 without gaps.
     pub seq: u64,
-    /// What was recorded; `null` once expired.
-    pub entry: Value,
+    /// What was recorded; absent once expired.
+    #[schema(value_type = Option<Object>)]
+    pub entry: Option<AuditEntry>,
     /// SHA-256 of what was recorded, as it was encoded.
     #[schema(value_type = String)]
     pub digest: Digest,

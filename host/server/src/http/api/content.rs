@@ -96,7 +96,12 @@ mod tests {
 
     #[test]
     fn a_marked_value_of_the_wrong_kind_is_refused() {
-        for bad in [json!({"$hex": "0"}), json!({"$hex": "zz"}), json!({"$text": 1}), json!({"$artifact": {}})] {
+        for bad in [
+            json!({"$hex": "0"}),
+            json!({"$hex": "zz"}),
+            json!({"$text": 1}),
+            json!({"$artifact": {}}),
+        ] {
             assert!(from_json(&bad).is_err(), "{bad}");
         }
     }

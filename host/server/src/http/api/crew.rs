@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use skep_rules::{
+    crew_record::Status,
     id::{CrewId, Name},
     quantity::Time,
 };
@@ -17,7 +18,8 @@ pub struct Assembled {
     pub crew_id: CrewId,
     /// Where to go on.
     pub endpoints: Endpoints,
-    /// Where it stands.
+    /// Where it stands: `assembling`, `ready`, `degraded`, `draining` or `stopped`.
+    #[schema(value_type = String)]
     pub status: Status,
 }
 
@@ -34,22 +36,6 @@ pub struct Endpoints {
     pub events: String,
 }
 
-/// Where a crew stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Status {
-    /// Its agents are being made ready.
-    Assembling,
-    /// At least `min_ready` agents are ready.
-    Ready,
-    /// Fewer are, and some will not be.
-    Degraded,
-    /// It takes no new tasks and finishes those that it has.
-    Draining,
-    /// It is gone.
-    Stopped,
-}
-
 /// A crew as it is read in lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Crew {
@@ -59,7 +45,8 @@ pub struct Crew {
     /// What people call it.
     #[schema(value_type = String)]
     pub name: Name,
-    /// Where it stands.
+    /// Where it stands: `assembling`, `ready`, `degraded`, `draining` or `stopped`.
+    #[schema(value_type = String)]
     pub status: Status,
     /// Agents that are ready or busy.
     pub ready: u32,
@@ -67,7 +54,7 @@ pub struct Crew {
     pub agents: u32,
     /// Agents that must be ready before the crew is.
     pub min_ready: u32,
-    /// Its tasks by where they stand.
+    /// Its tasks that are not archived, by where they stand.
     pub tasks: TaskCounts,
     /// When it was assembled.
     #[schema(value_type = u64)]

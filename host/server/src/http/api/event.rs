@@ -1,36 +1,70 @@
-//! What happened, live: the data of the event stream.
+//! What happens, live: the data of the event stream.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use skep_rules::{
-    id::{AgentId, CrewId, TaskId},
+    id::{AgentId, CrewId, Digest, TaskId},
     quantity::Time,
+    reason::Reason,
 };
 use utoipa::ToSchema;
 
-/// One event. On the stream its position is the `id` and its kind the `event`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+/// One event. On the stream its position is the `id` and its kind the `event`. It names the record; read the record for more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Its position in the journal.
+    /// Its position; rises, with gaps.
     pub position: u64,
     /// When.
     #[schema(value_type = u64)]
     pub at: Time,
-    /// What happened: `task-completed`.
-    pub kind: String,
+    /// What changed.
+    pub kind: Kind,
+    /// Where it went: the state of a task, the phase of an agent or a crew; `installed` for a plugin.
+    pub to: String,
     /// In which crew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub crew: Option<CrewId>,
-    /// To which task.
+    /// Which task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub task: Option<TaskId>,
-    /// By or to which agent.
+    /// Which agent; of a task, who holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub agent: Option<AgentId>,
-    /// More, depending on the kind.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub detail: Value,
+    /// Which plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub plugin: Option<Digest>,
+    /// Why a task failed, or why its last attempt did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub reason: Option<Reason>,
+}
+
+/// What changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A plugin was installed.
+    Plugin,
+    /// A crew was assembled, drains or has stopped.
+    Crew,
+    /// An agent changed its phase.
+    Agent,
+    /// A task was accepted or changed its state.
+    Task,
+}
+
+impl Kind {
+    /// The `event` of the stream.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Plugin => "plugin",
+            Kind::Crew => "crew",
+            Kind::Agent => "agent",
+            Kind::Task => "task",
+        }
+    }
 }

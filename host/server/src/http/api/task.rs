@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_rules::{
     id::{AgentId, CrewId, NodeName, Role, TaskId},
-    quantity::{Millis, Time},
+    quantity::{Fuel, Time},
     reason::Reason,
-    seam::{LogLine, Usage},
+    seam::{Denial, LogLine},
+    task::TaskState,
 };
 use utoipa::ToSchema;
 
@@ -56,9 +57,6 @@ pub struct NewTask {
     /// How failures are tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
-    /// How long things may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeouts: Option<Timeouts>,
     /// For finding it again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -73,55 +71,7 @@ pub struct RetryPolicy {
     pub max_retries: Option<u32>,
 }
 
-/// How long things may take.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Timeouts {
-    /// From submission to the end, for instance `10min`; no bound when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub schedule_to_close: Option<Millis>,
-}
-
-/// Where a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum State {
-    /// Waits for its dependencies.
-    Pending,
-    /// In the queue.
-    Ready,
-    /// Given to an agent, not begun.
-    Assigned,
-    /// An attempt executes.
-    Running,
-    /// Waits for its children.
-    Waiting,
-    /// A failed attempt's delay.
-    RetryWait,
-    /// A checker looks at its result.
-    Verifying,
-    /// Held until someone resumes it.
-    Paused,
-    /// It has a result.
-    Completed,
-    /// It has none.
-    Failed,
-    /// Stopped on request.
-    Cancelled,
-    /// Something that it waited for failed.
-    Skipped,
-}
-
-impl State {
-    /// Whether nothing more will happen to the task.
-    #[must_use]
-    pub fn is_final(self) -> bool {
-        matches!(self, State::Completed | State::Failed | State::Cancelled | State::Skipped)
-    }
-}
-
-/// [`State`] in four words.
+/// A [`TaskState`] in four words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum Status {
     /// Nobody works on it.
@@ -133,6 +83,17 @@ pub enum Status {
     Completed,
     /// It never will.
     Failed,
+}
+
+impl From<TaskState> for Status {
+    fn from(state: TaskState) -> Self {
+        match state {
+            TaskState::Pending | TaskState::Ready | TaskState::Assigned | TaskState::RetryWait => Status::Pending,
+            TaskState::Running | TaskState::Waiting | TaskState::Verifying => Status::InProgress,
+            TaskState::Completed => Status::Completed,
+            TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => Status::Failed,
+        }
+    }
 }
 
 /// A task as it is read.
@@ -148,8 +109,10 @@ pub struct Task {
     pub name: Option<NodeName>,
     /// For people.
     pub description: String,
-    /// Where it stands.
-    pub state: State,
+    /// Where it stands: `PENDING`, `READY`, `ASSIGNED`, `RUNNING`, `WAITING`, `RETRY_WAIT`, `VERIFYING`, `COMPLETED`, `FAILED`, `CANCELLED` or
+    /// `SKIPPED`.
+    #[schema(value_type = String)]
+    pub state: TaskState,
     /// The same in four words.
     pub status: Status,
     /// Its crew.
@@ -163,9 +126,17 @@ pub struct Task {
     pub assigned_agent: Option<AgentId>,
     /// Executions begun so far.
     pub attempts: u32,
-    /// What they used together.
-    #[schema(value_type = Object)]
-    pub usage: Usage,
+    /// Fuel that they burned together, checks included.
+    #[schema(value_type = String)]
+    pub fuel: Fuel,
+    /// The most memory that one of them held, in bytes.
+    pub peak_memory_bytes: u64,
+    /// What was refused to them.
+    #[schema(value_type = Vec<Object>)]
+    pub denials: Vec<Denial>,
+    /// Why checkers sent results back, one per round.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Its result, in the form of [`super::content`]; only when completed.
     pub result: Option<Value>,
     /// Why it failed or was sent back last; absent while all is well.
@@ -187,6 +158,15 @@ pub struct Task {
     /// When it ended.
     #[schema(value_type = Option<u64>)]
     pub ended_at: Option<Time>,
+}
+
+impl From<skep_rules::agent::Failure> for Failure {
+    fn from(failure: skep_rules::agent::Failure) -> Self {
+        Failure {
+            code: failure.reason,
+            message: failure.message,
+        }
+    }
 }
 
 /// Why there is no result.
