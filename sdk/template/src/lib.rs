@@ -1,27 +1,13 @@
 //! Greets whoever is named in the input.
 
-use serde::{Deserialize, Serialize};
 use skep_sdk::{Executor, Failure, Outcome, Task};
-
-/// What a task gives.
-#[derive(Serialize, Deserialize)]
-struct Input {
-    name: String,
-}
-
-/// What it gets back.
-#[derive(Serialize)]
-struct Output {
-    greeting: String,
-}
 
 struct Agent;
 
 impl Executor for Agent {
     fn execute(task: Task) -> Result<Outcome, Failure> {
-        let input: Input = task.input()?;
-        let greeting = format!("Hello, {}!", input.name);
-        Ok(Outcome::json(&Output { greeting })?)
+        let name: String = task.input()?;
+        Ok(Outcome::json(&format!("Hello, {name}!"))?)
     }
 }
 
@@ -33,8 +19,7 @@ mod tests {
 
     #[test]
     fn it_greets_by_name() {
-        let task = Task::new("greet", &Input { name: "Ada".into() }).unwrap();
-        let expected = Outcome::json(&Output { greeting: "Hello, Ada!".into() }).unwrap();
-        assert_eq!(Agent::execute(task).unwrap(), expected);
+        let task = Task::new("greet", "Ada").unwrap();
+        assert_eq!(Agent::execute(task).unwrap(), Outcome::json("Hello, Ada!").unwrap());
     }
 }
