@@ -53,17 +53,17 @@ impl Phase {
         Phase::Failed,
     ];
 
-    /// Where it may go from here; the only transitions there are.
+    /// Where it may go from here; the only transitions there are, but for the restart of the host, which takes all that may serve back to
+    /// PROVISIONING, one generation on.
     #[must_use]
     pub fn leaves_to(self) -> &'static [Phase] {
         match self {
-            Phase::Provisioning => &[Phase::Provisioning, Phase::Warming, Phase::Draining],
-            Phase::Warming => &[Phase::Provisioning, Phase::Ready, Phase::Failed, Phase::Draining],
-            Phase::Ready => &[Phase::Provisioning, Phase::Busy, Phase::Draining],
-            Phase::Busy => &[Phase::Provisioning, Phase::Ready, Phase::Draining],
-            Phase::Draining => &[Phase::Stopped],
+            Phase::Provisioning => &[Phase::Warming, Phase::Stopped],
+            Phase::Warming => &[Phase::Ready, Phase::Failed, Phase::Draining],
+            Phase::Ready => &[Phase::Busy, Phase::Draining],
+            Phase::Busy => &[Phase::Ready, Phase::Draining],
+            Phase::Draining | Phase::Failed => &[Phase::Stopped],
             Phase::Stopped => &[],
-            Phase::Failed => &[Phase::Draining],
         }
     }
 

@@ -115,7 +115,7 @@ pub enum Event {
 /// How a task changed. Every change but `Assigned` and `Started` ends the lease in force and frees its slot.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Change {
-    /// Nothing stands in its way: READY.
+    /// Nothing stands in its way: READY; or, in VERIFYING, a checker is sought again.
     #[n(0)]
     Ready,
     /// Leased: ASSIGNED, or a checker's lease in VERIFYING.

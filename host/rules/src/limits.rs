@@ -79,6 +79,15 @@ pub const LEASE: Millis = Millis(30_000);
 /// An assigned attempt must have started by then, else the task goes back in the queue.
 pub const ACK: Millis = Millis(5_000);
 
+/// Attempts of one task that the host itself may fail before the task does.
+pub const MAX_HOST_FAULTS: u32 = 3;
+/// Encoded entries of one decision: they travel in one frame, which holds 768 KiB, with what follows from them.
+pub const MAX_DECISION_BYTES: usize = 512 << 10;
+/// Records that one decision moves on its own account before it lets others have a turn; the next tick goes on at once.
+pub const MAX_STRIDE: usize = 1_000;
+/// Stopped crews that stay in memory; the oldest are read from their table.
+pub const MAX_STOPPED_CREWS: usize = 100;
+
 /// Crews of one host.
 pub const MAX_CREWS: usize = 1_000;
 /// Agents of one host: the pool and the mappings of one process end at about 10,600.

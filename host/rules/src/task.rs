@@ -90,7 +90,7 @@ impl TaskState {
         match self {
             Pending => &[Ready, Failed, Cancelled, Skipped],
             Ready => &[Assigned, Failed, Cancelled, Skipped],
-            Assigned => &[Running, Ready, RetryWait, Failed, Cancelled, Skipped],
+            Assigned => &[Running, Ready, Cancelled, Skipped],
             Running => &[
                 Waiting, RetryWait, Verifying, Completed, Ready, Failed, Cancelled, Skipped,
             ],
@@ -228,7 +228,7 @@ pub struct Task {
     /// Why it ended without a result; in RETRY_WAIT and after, why the last attempt failed.
     #[n(34)]
     pub failure: Option<Failure>,
-    /// Not assigned before; RETRY_WAIT only.
+    /// Not assigned before; RETRY_WAIT, and VERIFYING where a check failed.
     #[n(35)]
     pub not_before: Option<Time>,
     /// When its first attempt began.
@@ -252,6 +252,12 @@ pub struct Task {
     /// Objectives only: tasks in its tree, itself not counted.
     #[n(42)]
     pub nodes: u32,
+    /// Where in `children` those of the last plan begin: a result that was sent back is planned anew.
+    #[n(43)]
+    pub planned_from: u32,
+    /// Who was given its last attempt, checks not counted.
+    #[n(44)]
+    pub last_agent: Option<AgentId>,
 }
 
 impl Task {
@@ -263,6 +269,13 @@ impl Task {
             _ if self.plan => Export::Planner,
             _ => Export::Executor,
         }
+    }
+
+    /// The children of its last plan.
+    #[must_use]
+    pub fn parts(&self) -> &[TaskId] {
+        let from = usize::try_from(self.planned_from).unwrap_or(usize::MAX);
+        self.children.get(from..).unwrap_or_default()
     }
 
     /// What people call it: its name in the plan, else its id.

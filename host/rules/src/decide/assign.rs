@@ -1,0 +1,182 @@
+//! Who works on what: tasks in the order of their creation, agents by role, then least load, fewest tasks, place in the crew.
+
+use super::Decision;
+use crate::{
+    agent::{Agent, Failure},
+    event::Change,
+    id::{AgentId, CrewId, TaskId},
+    index::Need,
+    lease::Held,
+    reason::Reason,
+    seam::{Call, Export, Lease, RunnerCommand},
+    state::State,
+    task::Task,
+};
+
+impl Decision<'_> {
+    /// Hands out work in every crew where something changed. True when tasks were ended for want of anybody who could take them, so that
+    /// what follows from that is looked at again.
+    pub(super) fn assign(&mut self) -> bool {
+        let mut ended = false;
+        while let Some(crew) = self.observed.stirred.first().copied() {
+            if !self.assign_in(crew, &mut ended) {
+                return false;
+            }
+            self.observed.stirred.remove(&crew);
+        }
+        ended
+    }
+
+    /// False when the stride was used up before the crew was served.
+    fn assign_in(&mut self, crew: CrewId, ended: &mut bool) -> bool {
+        let lone = self.state.lone_checker(crew);
+        let mut heads = self.state.index.heads(crew);
+        heads.sort_unstable_by_key(|(order, ..)| *order);
+        let hopeless: Vec<(Need, String)> = heads
+            .iter()
+            .filter_map(|(_, _, need)| Some((need.clone(), self.can_serve(crew, need).err()?)))
+            .collect();
+        for (need, why) in hopeless {
+            while let Some((_, task)) = self.state.index.head_of(crew, &need) {
+                if !self.step() {
+                    return false;
+                }
+                self.move_task(task, Change::Failed(Failure::new(Reason::NotFound, &why)));
+                *ended = true;
+            }
+            heads.retain(|(_, _, of)| *of != need);
+        }
+        // The queue of one need at a time: after each assignment only that need's head changes.
+        while let Some((at, task, agent)) = self.match_first(crew, &heads, lone) {
+            if !self.step() {
+                return false;
+            }
+            self.lease(task, agent);
+            let Some((order, head, need)) = heads.get_mut(at) else {
+                break;
+            };
+            match self.state.index.head_of(crew, need) {
+                Some(next) => (*order, *head) = next,
+                None => drop(heads.remove(at)),
+            }
+            heads.sort_unstable_by_key(|(order, ..)| *order);
+        }
+        true
+    }
+
+    /// The oldest task for which somebody is free, and who that is.
+    fn match_first(
+        &self,
+        crew: CrewId,
+        heads: &[(u64, TaskId, Need)],
+        lone: Option<AgentId>,
+    ) -> Option<(usize, TaskId, AgentId)> {
+        heads.iter().enumerate().find_map(|(at, (_, task, need))| {
+            let mut free = self.state.index.free_in(crew);
+            let agent = free.find(|id| {
+                self.state
+                    .agent(*id)
+                    .is_some_and(|agent| self.state.serves(agent, need, lone))
+            })?;
+            Some((at, *task, agent))
+        })
+    }
+
+    /// Gives a task to an agent.
+    fn lease(&mut self, id: TaskId, agent: AgentId) {
+        let (Some(task), Some(agent)) = (self.state.task(id), self.state.agent(agent)) else {
+            return;
+        };
+        let lease = Lease {
+            task: id,
+            epoch: task.epoch + 1,
+            agent: agent.id,
+            generation: agent.generation,
+        };
+        let held = Held {
+            lease,
+            export: task.export(),
+            since: self.now,
+            started: false,
+        };
+        let call = call(task);
+        let view = self.view(task);
+        self.move_task(id, Change::Assigned(held));
+        self.run(RunnerCommand::Start {
+            lease,
+            call,
+            task: view,
+        });
+    }
+
+    /// Whether anybody in a crew could ever take a task of this need; if not, why.
+    pub(super) fn can_serve(&self, crew: CrewId, need: &Need) -> Result<(), String> {
+        let lone = self.state.lone_checker(crew);
+        let mut agents = self.state.agents_of(crew).filter(|agent| agent.phase.may_serve());
+        if agents.any(|agent| self.state.serves(agent, need, lone)) {
+            return Ok(());
+        }
+        let what = match need.export {
+            Export::Executor => "execute",
+            Export::Planner => "plan",
+            Export::Checker => "check",
+        };
+        let mut why = format!("no agent of the crew can {what} it");
+        if !need.roles.is_empty() {
+            let roles: Vec<&str> = need.roles.iter().map(crate::id::Role::as_str).collect();
+            why.push_str(&format!(" (role {})", roles.join(" or ")));
+        }
+        if need.agent.is_some() {
+            why.push_str(" (one agent was named)");
+        }
+        if need.check && lone.is_some() {
+            why.push_str("; the only checker must not execute what it will check");
+        }
+        let failed = self
+            .state
+            .agents_of(crew)
+            .find_map(|agent| Some((&agent.name, agent.failure.as_ref()?)));
+        if let Some((name, failure)) = failed {
+            why.push_str(&format!("; agent `{name}` failed: {}", failure.message));
+        }
+        Err(why)
+    }
+}
+
+/// What the next attempt at a task calls.
+fn call(task: &Task) -> Call {
+    match (task.export(), &task.candidate) {
+        (Export::Checker, Some(result)) => Call::Check { result: result.clone() },
+        (Export::Planner, _) => Call::Plan {
+            notes: task.notes.clone(),
+        },
+        _ => Call::Execute,
+    }
+}
+
+impl State {
+    /// The checker of a crew that has no other.
+    fn lone_checker(&self, crew: CrewId) -> Option<AgentId> {
+        let checks = |agent: &&Agent| {
+            agent.phase.may_serve()
+                && self
+                    .member_of(agent)
+                    .is_some_and(|member| member.exports.contains(&Export::Checker))
+        };
+        let mut checkers = self.agents_of(crew).filter(checks);
+        let first = checkers.next()?;
+        checkers.next().is_none().then_some(first.id)
+    }
+
+    /// Whether an agent is what a task needs.
+    fn serves(&self, agent: &Agent, need: &Need, lone_checker: Option<AgentId>) -> bool {
+        let Some(member) = self.member_of(agent) else {
+            return false;
+        };
+        member.exports.contains(&need.export)
+            && need.agent.is_none_or(|only| only == agent.id)
+            && need.except != Some(agent.id)
+            && (need.roles.is_empty() || !need.roles.is_disjoint(&member.roles))
+            && !(need.check && lone_checker == Some(agent.id))
+    }
+}

@@ -1,0 +1,248 @@
+//! An event decided: applied at once, and with what the audit log, the archive and the streams must hear of it.
+
+use super::Decision;
+use crate::{
+    agent::Phase,
+    audit::{AuditEntry, Kind},
+    crew_record::CrewPhase,
+    effect::{Changed, Effect, Notice},
+    event::{Change, Event},
+    facts::{Table, Write},
+    id::{AgentId, CrewId, TaskId},
+    lease::Held,
+    limits::MAX_DENIALS,
+    reason::Reason,
+    seam::{Denial, Lease, RunnerCommand},
+    state::encode,
+};
+
+impl Decision<'_> {
+    pub(super) fn run(&mut self, command: RunnerCommand) {
+        self.effects.push(Effect::Run(command));
+    }
+
+    pub(super) fn notice(&mut self, crew: Option<CrewId>, what: Changed) {
+        let at = self.now;
+        self.effects.push(Effect::Notice(Notice { at, crew, what }));
+    }
+
+    /// Begins an audit entry; the caller adds what it is about and pushes it.
+    pub(super) fn entry(&self, kind: Kind, detail: impl AsRef<str>) -> AuditEntry {
+        AuditEntry {
+            actor: self.actor.clone(),
+            ..AuditEntry::new(self.now, kind, detail)
+        }
+    }
+
+    /// Remembers an event without a word about it.
+    pub(super) fn emit(&mut self, event: Event) {
+        self.state
+            .apply(&event)
+            .expect("events are decided from this very state");
+        self.events.push(event);
+    }
+
+    /// Looks, once the decision settles, whether a task stands in a tree that has failed.
+    pub(super) fn suspect(&mut self, task: TaskId) {
+        self.suspects.push(task);
+    }
+
+    pub(super) fn move_crew(&mut self, crew: CrewId, to: CrewPhase) {
+        let at = self.now;
+        self.emit(Event::CrewMoved { crew, to, at });
+        let kind = match to {
+            CrewPhase::Stopped => Kind::CrewStopped,
+            CrewPhase::Live | CrewPhase::Draining => Kind::CrewDrained,
+        };
+        let name = self.state.crew(crew).map(|crew| crew.manifest.name.to_string());
+        let entry = AuditEntry {
+            crew: Some(crew),
+            ..self.entry(kind, name.unwrap_or_default())
+        };
+        self.audit.push(entry);
+        self.notice(Some(crew), Changed::Crew(to));
+    }
+
+    pub(super) fn move_agent(&mut self, agent: AgentId, to: Phase, failure: Option<crate::agent::Failure>) {
+        let before = self.phase(agent);
+        let at = self.now;
+        let reason = failure.as_ref().map(|failure| failure.reason);
+        self.emit(Event::AgentMoved { agent, to, at, failure });
+        self.agent_moved(agent, before, reason);
+    }
+
+    fn phase(&self, agent: AgentId) -> Option<Phase> {
+        self.state.agent(agent).map(|agent| agent.phase)
+    }
+
+    /// Tells of an agent whose phase is another now, if it is.
+    pub(super) fn agent_moved(&mut self, id: AgentId, before: Option<Phase>, reason: Option<Reason>) {
+        let Some(agent) = self.state.agent(id) else {
+            return;
+        };
+        let (crew, phase) = (agent.crew, agent.phase);
+        let Some(before) = before.filter(|before| *before != phase) else {
+            return;
+        };
+        let entry = AuditEntry {
+            crew: Some(crew),
+            agent: Some(id),
+            reason,
+            ..self.entry(Kind::AgentMoved, format!("{before} → {phase}"))
+        };
+        self.audit.push(entry);
+        self.observed.stirred.insert(crew);
+        self.notice(Some(crew), Changed::Agent { agent: id, phase });
+    }
+
+    pub(super) fn accept(&mut self, task: crate::task::Task) {
+        let (id, crew, state) = (task.id, task.crew, task.state);
+        let entry = AuditEntry {
+            crew: Some(crew),
+            task: Some(id),
+            actor: Some(task.by.clone()),
+            ..self.entry(Kind::TaskSubmitted, &task.description)
+        };
+        if task.parent.is_some() {
+            self.suspects.push(id);
+        }
+        self.emit(Event::TaskAccepted(Box::new(task)));
+        self.audit.push(entry);
+        self.observed.stirred.insert(crew);
+        let what = Changed::Task {
+            task: id,
+            state,
+            agent: None,
+            reason: None,
+        };
+        self.notice(Some(crew), what);
+    }
+
+    /// Moves a task. What held it holds it no longer, unless it is only just being leased or begun.
+    pub(super) fn move_task(&mut self, id: TaskId, change: Change) {
+        let Some(task) = self.state.task(id) else {
+            return;
+        };
+        let (crew, parent, before) = (task.crew, task.parent, task.state);
+        let released = task
+            .held
+            .clone()
+            .filter(|_| !matches!(change, Change::Assigned(_) | Change::Started));
+        let agent = match (&change, &released) {
+            (Change::Assigned(held), _) | (_, Some(held)) => Some(held.lease.agent),
+            _ => None,
+        };
+        let phase = agent.and_then(|agent| self.phase(agent));
+        match &change {
+            Change::Assigned(_) => {}
+            Change::Started => {
+                if let Some(held) = &task.held {
+                    self.observed.began(held.lease, self.now);
+                }
+            }
+            _ => self.observed.forget(id),
+        }
+        let was_doomed = parent.is_some_and(|parent| self.state.index.doom_of(parent).is_some());
+        let complaint = released.as_ref().and_then(|held| complaint(held, &change));
+        let at = self.now;
+        self.emit(Event::TaskMoved { task: id, change, at });
+        if let (Some(held), Some((reason, message))) = (&released, complaint) {
+            self.attempt_failed(crew, held.lease, reason, &message);
+        }
+        if let Some(agent) = agent {
+            self.agent_moved(agent, phase, None);
+            self.observed.stirred.insert(crew);
+        }
+        self.told(id, before);
+        if released.is_some() {
+            self.suspects.push(id);
+        }
+        if let Some(parent) = parent.filter(|parent| !was_doomed && self.state.index.doom_of(*parent).is_some()) {
+            self.suspects.push(parent);
+        }
+    }
+
+    /// Audit, archive and notice of a task that has moved.
+    fn told(&mut self, id: TaskId, before: crate::task::TaskState) {
+        let Some(task) = self.state.task(id) else {
+            return;
+        };
+        let (crew, state) = (task.crew, task.state);
+        let reason = task.failure.as_ref().map(|failure| failure.reason);
+        let holder = task.held.as_ref().map(|held| held.lease.agent);
+        if state.is_ended() {
+            let message = task.failure.as_ref().map(|failure| failure.message.as_str());
+            let detail = message.map_or_else(|| state.to_string(), |message| format!("{state}: {message}"));
+            let value = encode(task);
+            let agent = task.executed_by;
+            let entry = AuditEntry {
+                crew: Some(crew),
+                agent,
+                task: Some(id),
+                reason,
+                ..self.entry(Kind::TaskEnded, detail)
+            };
+            self.audit.push(entry);
+            self.writes.push(Write {
+                table: Table::Tasks,
+                key: id.to_bytes().to_vec(),
+                value,
+            });
+        } else {
+            self.observed.stirred.insert(crew);
+        }
+        if state != before || holder.is_some() {
+            let what = Changed::Task {
+                task: id,
+                state,
+                agent: holder,
+                reason,
+            };
+            self.notice(Some(crew), what);
+        }
+    }
+
+    pub(super) fn attempt_failed(&mut self, crew: CrewId, lease: Lease, reason: Reason, message: &str) {
+        let entry = AuditEntry {
+            crew: Some(crew),
+            agent: Some(lease.agent),
+            task: Some(lease.task),
+            reason: Some(reason),
+            ..self.entry(Kind::AttemptFailed, message)
+        };
+        self.audit.push(entry);
+    }
+
+    /// One entry per refused thing of an attempt, equal ones counted.
+    pub(super) fn denied(&mut self, crew: CrewId, lease: Lease, denials: &[Denial]) {
+        for denial in denials.iter().take(MAX_DENIALS) {
+            let entry = AuditEntry {
+                crew: Some(crew),
+                agent: Some(lease.agent),
+                task: Some(lease.task),
+                reason: Some(denial.reason),
+                ..self.entry(Kind::Denied, format!("{} (×{})", denial.what, denial.count))
+            };
+            self.audit.push(entry);
+        }
+    }
+}
+
+/// Why an attempt did not finish well, if it did not.
+fn complaint(held: &Held, change: &Change) -> Option<(Reason, String)> {
+    match change {
+        Change::Retry { failure, .. }
+        | Change::Failed(failure)
+        | Change::Cancelled(failure)
+        | Change::Skipped(failure) => Some((failure.reason, failure.message.clone())),
+        Change::Lost if held.started => Some((Reason::Interrupted, "the attempt was lost".to_owned())),
+        Change::Lost => Some((Reason::Interrupted, "the attempt never began".to_owned())),
+        Change::SentBack(remark) => Some((Reason::Verify, remark.clone())),
+        Change::Ready
+        | Change::Assigned(_)
+        | Change::Started
+        | Change::Candidate(_)
+        | Change::Split
+        | Change::Completed(_) => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! What may happen next. A decision looks at the state, at what was observed, at facts and at the time, and says what has happened then and
+//! what is to be done about it. It sees its own events: each is applied as it is decided, by `apply` and nothing else, so that what follows
+//! from it follows in the same decision. A command that is refused is refused before its first event.
+
+mod assign;
+mod attempt;
+mod crew;
+mod emit;
+mod settle;
+mod task;
+mod tick;
+mod view;
+
+use crate::{
+    audit::AuditEntry,
+    command::Command,
+    effect::Effect,
+    event::Event,
+    facts::{Facts, Write},
+    id::{CrewId, Digest, TaskId},
+    observed::Observed,
+    quantity::Time,
+    rejection::Rejection,
+    state::State,
+};
+
+/// What the asker is told, once what was decided is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It is so now.
+    Done,
+    /// The plugin is there.
+    Installed {
+        /// Its digest.
+        digest: Digest,
+        /// It was there before.
+        already: bool,
+    },
+    /// The crew is being made ready.
+    Assembled(CrewId),
+    /// The tasks are accepted.
+    Submitted {
+        /// Their ids, in the order of the submission.
+        tasks: Vec<TaskId>,
+        /// They are those of an earlier request with the same key.
+        repeated: bool,
+    },
+    /// The attempt does not hold its task any more: nothing of it was accepted.
+    Fenced,
+}
+
+/// A decision in the making.
+pub(crate) struct Decision<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) observed: &'a mut Observed,
+    pub(crate) now: Time,
+    /// The principal who asked, for the audit log.
+    actor: Option<String>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) audit: Vec<AuditEntry>,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) effects: Vec<Effect>,
+    /// Tasks that may stand in a tree that has failed already.
+    suspects: Vec<TaskId>,
+    /// Records that may still be moved before others have a turn.
+    stride: usize,
+}
+
+impl<'a> Decision<'a> {
+    pub(crate) fn new(state: &'a mut State, observed: &'a mut Observed, now: Time) -> Self {
+        Decision {
+            state,
+            observed,
+            now,
+            actor: None,
+            events: Vec::new(),
+            audit: Vec::new(),
+            writes: Vec::new(),
+            effects: Vec::new(),
+            suspects: Vec::new(),
+            stride: crate::limits::MAX_STRIDE,
+        }
+    }
+
+    /// Decides a command and what follows from it.
+    ///
+    /// # Errors
+    /// When it is refused; nothing has changed then.
+    pub(crate) fn decide(&mut self, facts: &Facts, command: Command) -> Result<Reply, Rejection> {
+        let reply = match command {
+            Command::InstallPlugin { plugin, by } => self.by(by).install(plugin),
+            Command::AssembleCrew {
+                crew,
+                agents,
+                manifest,
+                plugins,
+                ceiling,
+                by,
+            } => self.by(by).assemble(crew, agents, manifest, &plugins, &ceiling),
+            Command::DrainCrew { crew, by } => self.by(by).drain(crew),
+            Command::SubmitTasks {
+                crew,
+                tasks,
+                idempotency,
+                by,
+            } => self.by(by).submit(facts, crew, tasks, idempotency),
+            Command::CancelTask { task, by } => self.by(by).cancel(facts, task),
+            Command::Warmed { agent, generation } => Ok(self.warmed(agent, generation)),
+            Command::WarmFailed {
+                agent,
+                generation,
+                reason,
+                message,
+            } => Ok(self.warm_failed(agent, generation, reason, &message)),
+            Command::AttemptStarted { lease } => Ok(self.attempt_started(lease)),
+            Command::AttemptEnded {
+                lease,
+                end,
+                usage,
+                denials,
+                children,
+            } => Ok(self.attempt_ended(lease, end, usage, denials, &children)),
+        };
+        if reply.is_err() {
+            assert!(self.events.is_empty(), "a refused command has changed nothing");
+        }
+        self.actor = None;
+        let reply = reply?;
+        self.settle();
+        Ok(reply)
+    }
+
+    fn by(&mut self, actor: String) -> &mut Self {
+        self.actor = Some(actor);
+        self
+    }
+}

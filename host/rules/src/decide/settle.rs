@@ -1,0 +1,199 @@
+//! What follows by itself once something has happened: tasks whose dependencies ended, parents whose children did, trees that failed, crews
+//! that drain, agents to be warmed and stopped, work to be handed out, what has ended to be archived. Everything here is found in the
+//! index, so what one decision leaves over (it moves a bounded number of records) the next tick takes up.
+
+use super::{Decision, attempt::dependency_failed};
+use crate::{
+    agent::{Failure, Phase},
+    crew_record::CrewPhase,
+    event::{Change, Event},
+    facts::{Table, Write},
+    id::{AgentId, CrewId, TaskId},
+    limits::{MAX_AGENTS, MAX_STOPPED_CREWS},
+    reason::Reason,
+    seam::RunnerCommand,
+    state::encode,
+    task::{Task, TaskState},
+};
+
+impl Decision<'_> {
+    /// Lets everything follow, as far as the stride reaches.
+    pub(super) fn settle(&mut self) {
+        loop {
+            self.sweep();
+            if !(self.ripen() || self.join_all() || self.drain_crews() || self.warm_all() || self.stop_idle()) {
+                if self.assign() {
+                    continue;
+                }
+                break;
+            }
+        }
+        self.sweep();
+        self.archive();
+    }
+
+    /// Whether work is left that nothing but another tick would take up.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.stride == 0
+    }
+
+    /// One step of the stride; false when it is used up.
+    pub(super) fn step(&mut self) -> bool {
+        let left = self.stride > 0;
+        self.stride = self.stride.saturating_sub(1);
+        left
+    }
+
+    /// Ends what does not run in trees that have failed. A tree is bounded, so this is never left over.
+    fn sweep(&mut self) {
+        while let Some(id) = self.suspects.pop() {
+            let Some((_, child)) = self.doom_over(id) else {
+                continue;
+            };
+            let Some(failure) = self.state.task(child).map(dependency_failed) else {
+                continue;
+            };
+            let still =
+                |task: &&&Task| !task.state.is_ended() && task.held.is_none() && (task.state != TaskState::Waiting);
+            let idle: Vec<TaskId> = self.state.tree(id).iter().filter(still).map(|task| task.id).collect();
+            for task in idle {
+                self.move_task(task, Change::Skipped(failure.clone()));
+            }
+        }
+    }
+
+    /// The nearest task at or above this one that has failed though its children still run, and the child that failed it.
+    fn doom_over(&self, id: TaskId) -> Option<(TaskId, TaskId)> {
+        let mut at = Some(id);
+        while let Some(id) = at {
+            if let Some(child) = self.state.index.doom_of(id) {
+                return Some((id, child));
+            }
+            at = self.state.task(id)?.parent;
+        }
+        None
+    }
+
+    /// PENDING tasks whose time has come.
+    fn ripen(&mut self) -> bool {
+        let mut any = false;
+        while let Some(id) = self.state.index.ripe.first().copied() {
+            if !self.step() {
+                return false;
+            }
+            let Some(task) = self.state.task(id) else {
+                return false;
+            };
+            let bad = |other: &&Task| other.state.is_ended() && other.state != TaskState::Completed && !other.optional;
+            let failed = task.dependencies.iter().filter_map(|id| self.state.task(*id)).find(bad);
+            let settled = task.settled.iter().find(|end| end.output.is_err());
+            let change = match (failed, settled) {
+                (Some(other), _) => Change::Skipped(dependency_failed(other)),
+                (None, Some(end)) => {
+                    let message = format!("`{}` had ended without a result", end.name);
+                    Change::Skipped(Failure::new(Reason::DependencyFailed, &message))
+                }
+                (None, None) => Change::Ready,
+            };
+            self.move_task(id, change);
+            any = true;
+        }
+        any
+    }
+
+    /// WAITING tasks whose children have all ended.
+    fn join_all(&mut self) -> bool {
+        let mut any = false;
+        while let Some(id) = self.state.index.joined.first().copied() {
+            if !self.step() {
+                return false;
+            }
+            let Some(change) = self.state.task(id).map(|task| self.join(task)) else {
+                return false;
+            };
+            self.move_task(id, change);
+            any = true;
+        }
+        any
+    }
+
+    /// Tasks of draining crews that do not run any more, and crews that are over.
+    fn drain_crews(&mut self) -> bool {
+        let crews: Vec<CrewId> = self.state.index.draining.iter().copied().collect();
+        let mut any = false;
+        for crew in crews {
+            while let Some(task) = { self.state.index.loose_in(crew).next() } {
+                if !self.step() {
+                    return false;
+                }
+                let failure = Failure::new(Reason::Cancelled, "its crew was drained");
+                self.move_task(task, Change::Cancelled(failure));
+                any = true;
+            }
+            if self.state.index.is_over(crew) {
+                self.move_crew(crew, CrewPhase::Stopped);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn warm_all(&mut self) -> bool {
+        let mut any = false;
+        while let Some(agent) = self.state.index.cold.first().copied() {
+            if !self.step() {
+                return false;
+            }
+            self.warm(agent);
+            any = true;
+        }
+        any
+    }
+
+    fn stop_idle(&mut self) -> bool {
+        let mut any = false;
+        while let Some(agent) = self.state.index.idle.first().copied() {
+            if !self.step() {
+                return false;
+            }
+            self.move_agent(agent, Phase::Stopped, None);
+            self.run(RunnerCommand::Forget { agent });
+            any = true;
+        }
+        any
+    }
+
+    /// Lets ended trees go from memory (each task wrote its row when it ended), and stopped crews beyond those that are kept.
+    fn archive(&mut self) {
+        while let Some(root) = self.state.index.closed.first().copied() {
+            self.emit(Event::TreeArchived { root });
+        }
+        let kept = self.state.index.stopped.len();
+        let crowded = self.state.agent_count() > 2 * MAX_AGENTS;
+        if kept > MAX_STOPPED_CREWS || crowded {
+            let mut stopped = self.state.index.stopped.iter().map(|(_, crew)| *crew);
+            if let Some(oldest) = stopped.find(|crew| !self.state.index.has_tasks(*crew)) {
+                self.archive_crew(oldest);
+            }
+        }
+    }
+
+    fn archive_crew(&mut self, id: CrewId) {
+        let Some(crew) = self.state.crew(id) else {
+            return;
+        };
+        let mut writes = vec![Write {
+            table: Table::Crews,
+            key: id.to_bytes().to_vec(),
+            value: encode(crew),
+        }];
+        let key = |agent: AgentId| [id.to_bytes(), agent.to_bytes()].concat();
+        writes.extend(self.state.agents_of(id).map(|agent| Write {
+            table: Table::Agents,
+            key: key(agent.id),
+            value: encode(agent),
+        }));
+        self.writes.extend(writes);
+        self.emit(Event::CrewArchived { crew: id });
+    }
+}

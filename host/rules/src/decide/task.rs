@@ -1,0 +1,359 @@
+//! Tasks submitted and cancelled by people.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Decision, Reply};
+use crate::{
+    agent::Failure,
+    audit::{AuditEntry, Kind},
+    command::{Idempotency, NewTask},
+    crew_record::{Crew, CrewPhase},
+    event::Change,
+    facts::{Facts, Remembered, Table, Write},
+    id::{AgentId, CrewId, TaskId},
+    index::Need,
+    limits::{
+        DEFAULT_RETRIES, IDEMPOTENCY, MAX_DECISION_BYTES, MAX_DEPENDENCIES, MAX_IDEMPOTENCY_KEY_BYTES, MAX_LABELS,
+        MAX_LIVE_TASKS, MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_RETRIES, MAX_ROLES, MAX_SUBMISSION, MAX_TEXT_BYTES,
+    },
+    plan::Payload,
+    quantity::{Fuel, Size},
+    reason::Reason,
+    rejection::Rejection,
+    seam::{DependencyEnd, Export, RunnerCommand},
+    state::encode,
+    task::{Task, TaskState},
+};
+
+impl Decision<'_> {
+    pub(super) fn submit(
+        &mut self,
+        facts: &Facts,
+        crew: CrewId,
+        tasks: Vec<NewTask>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Reply, Rejection> {
+        if let Some(given) = &idempotency {
+            if given.key.is_empty() || given.key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
+                let message = format!("an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
+                return Err(Rejection::invalid(message));
+            }
+            match &facts.idempotency {
+                Some(known) if known.until > self.now && known.digest == given.digest => {
+                    return Ok(Reply::Submitted {
+                        tasks: known.tasks.clone(),
+                        repeated: true,
+                    });
+                }
+                Some(known) if known.until > self.now => {
+                    let message = format!("the idempotency key `{}` was used with another request", given.key);
+                    return Err(Rejection::new(Reason::IdempotencyMismatch, message));
+                }
+                _ => {}
+            }
+        }
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+        let records = self.records(facts, crew, tasks)?;
+        for record in records {
+            self.accept(record);
+        }
+        if let Some(given) = idempotency {
+            let remembered = Remembered {
+                digest: given.digest,
+                tasks: ids.clone(),
+                until: self.now.after(IDEMPOTENCY),
+            };
+            self.writes.push(Write {
+                table: Table::Idempotency,
+                key: given.key.into_bytes(),
+                value: encode(&remembered),
+            });
+        }
+        Ok(Reply::Submitted {
+            tasks: ids,
+            repeated: false,
+        })
+    }
+
+    /// The records that a submission makes, every rule checked.
+    fn records(&self, facts: &Facts, id: CrewId, tasks: Vec<NewTask>) -> Result<Vec<Task>, Rejection> {
+        let crew = self.state.crew(id).ok_or_else(|| Rejection::not_found(id))?;
+        if crew.phase != CrewPhase::Live {
+            return Err(Rejection::illegal(
+                format!(
+                    "the crew `{}` takes no new tasks: it is {:?}",
+                    crew.manifest.name, crew.phase
+                )
+                .to_lowercase(),
+                &[],
+            ));
+        }
+        if tasks.is_empty() || tasks.len() > MAX_SUBMISSION {
+            return Err(Rejection::invalid(format!(
+                "a submission has 1 to {MAX_SUBMISSION} tasks"
+            )));
+        }
+        if self.state.live_tasks() + tasks.len() > MAX_LIVE_TASKS {
+            let message = format!("the host holds {MAX_LIVE_TASKS} live tasks already");
+            return Err(Rejection::new(Reason::Overloaded, message));
+        }
+        let mut new = BTreeSet::new();
+        let mut records = Vec::with_capacity(tasks.len());
+        let mut bytes = 0;
+        for (task, index) in tasks.into_iter().zip(0_u64..) {
+            let at = |what: &str| format!("tasks[{index}]: {what}");
+            bounds(&task).map_err(|what| Rejection::invalid(at(&what)))?;
+            if self.state.task(task.id).is_some() || !new.insert(task.id) {
+                return Err(Rejection::invalid(at("its id is taken")));
+            }
+            let record = self
+                .record(facts, crew, task, index, &new)
+                .map_err(|rejection| Rejection {
+                    message: at(&rejection.message),
+                    ..rejection
+                })?;
+            bytes += encode(&record).len();
+            records.push(record);
+        }
+        if bytes > MAX_DECISION_BYTES {
+            let message = format!(
+                "the submission has {bytes} bytes, at most {MAX_DECISION_BYTES}; put large inputs in artifacts"
+            );
+            return Err(Rejection::new(Reason::BodyLimit, message));
+        }
+        Ok(records)
+    }
+
+    fn record(
+        &self,
+        facts: &Facts,
+        crew: &Crew,
+        new: NewTask,
+        index: u64,
+        earlier: &BTreeSet<TaskId>,
+    ) -> Result<Task, Rejection> {
+        let agent = new
+            .agent
+            .as_deref()
+            .map(|named| self.find_agent(crew.id, named))
+            .transpose()?;
+        let (mut dependencies, mut settled) = (BTreeSet::new(), Vec::new());
+        for id in new.dependencies {
+            let here = |task: &&Task| task.crew == crew.id;
+            if id == new.id {
+                return Err(Rejection::invalid("it depends on itself"));
+            } else if earlier.contains(&id) || self.state.task(id).filter(here).is_some() {
+                dependencies.insert(id);
+            } else if let Some(ended) = facts.tasks.get(&id).filter(here) {
+                settled.push(dependency_end(ended));
+            } else {
+                return Err(Rejection::not_found(format!(
+                    "{id} in the crew, on which it could depend"
+                )));
+            }
+        }
+        let inline: usize = settled
+            .iter()
+            .filter_map(|end| end.output.as_ref().ok())
+            .map(|payload| encode(payload).len())
+            .sum();
+        if inline > MAX_PAYLOAD_BYTES {
+            let message =
+                "the outputs that it depends on are together larger than 256 KiB; have them stored as artifacts";
+            return Err(Rejection::invalid(message));
+        }
+        let task = Task {
+            agent,
+            plan: new.plan,
+            notes: new.notes,
+            max_retries: new.max_retries.unwrap_or(DEFAULT_RETRIES),
+            settled,
+            labels: new.labels,
+            dependencies: dependencies.into_iter().collect(),
+            description: new.description,
+            input: new.input,
+            roles: new.roles,
+            check: new.check,
+            seed: new.seed,
+            order: self.state.next_order() + index,
+            created: self.now,
+            by: self.actor.clone().unwrap_or_default(),
+            ..blank(new.id, crew.id)
+        };
+        self.servable(&task)?;
+        Ok(Task {
+            state: first_state(&task),
+            ..task
+        })
+    }
+
+    fn find_agent(&self, crew: CrewId, named: &str) -> Result<AgentId, Rejection> {
+        let found = match named.parse::<AgentId>() {
+            Ok(id) => self.state.agent(id).filter(|agent| agent.crew == crew),
+            Err(_) => self.state.agents_of(crew).find(|agent| agent.name == named),
+        };
+        found
+            .map(|agent| agent.id)
+            .ok_or_else(|| Rejection::not_found(format!("agent `{named}` in the crew")))
+    }
+
+    /// Refuses a task that nobody in the crew can ever take, or whose result nobody could check.
+    pub(super) fn servable(&self, task: &Task) -> Result<(), Rejection> {
+        self.can_serve(task.crew, &Need::of(task))
+            .map_err(|why| Rejection::new(Reason::NotFound, why))?;
+        if task.check {
+            // Who will have made the result is not known yet: `Need::check` keeps one checker free of it.
+            let check = Need {
+                export: Export::Checker,
+                agent: None,
+                roles: BTreeSet::new(),
+                except: None,
+                check: false,
+            };
+            self.can_serve(task.crew, &check)
+                .map_err(|why| Rejection::new(Reason::NotFound, why))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn cancel(&mut self, facts: &Facts, id: TaskId) -> Result<Reply, Rejection> {
+        let known = self.state.task(id).or_else(|| facts.tasks.get(&id));
+        let task = known.ok_or_else(|| Rejection::not_found(id))?;
+        if task.state.is_ended() {
+            let message = format!("{id} has ended already: it is {}", task.state);
+            return Err(Rejection::illegal(message, &[]));
+        }
+        let crew = task.crew;
+        let by = self.actor.clone().unwrap_or_default();
+        let entry = AuditEntry {
+            crew: Some(crew),
+            task: Some(id),
+            ..self.entry(Kind::TaskCancelled, "")
+        };
+        self.audit.push(entry);
+        self.cancel_tree(id, &format!("cancelled by {by}"));
+        Ok(Reply::Done)
+    }
+
+    /// Ends a task and everything beneath it, parents first; what runs is told to stop.
+    fn cancel_tree(&mut self, top: TaskId, why: &str) {
+        let live = |task: &&&Task| !task.state.is_ended();
+        let tree: Vec<_> = self
+            .state
+            .tree(top)
+            .iter()
+            .filter(live)
+            .map(|task| (task.id, task.held.clone()))
+            .collect();
+        for (id, held) in tree {
+            self.move_task(id, Change::Cancelled(Failure::new(Reason::Cancelled, why)));
+            if let Some(held) = held {
+                self.run(RunnerCommand::Cancel { lease: held.lease });
+            }
+        }
+    }
+}
+
+/// A task of which only the ids are known.
+pub(super) fn blank(id: TaskId, crew: CrewId) -> Task {
+    Task {
+        id,
+        crew,
+        parent: None,
+        root: id,
+        name: None,
+        depth: 1,
+        description: String::new(),
+        input: Payload::Inline(Vec::new()),
+        roles: BTreeSet::new(),
+        agent: None,
+        plan: false,
+        notes: Vec::new(),
+        check: false,
+        optional: false,
+        integrates: false,
+        max_retries: 0,
+        dependencies: Vec::new(),
+        settled: Vec::new(),
+        children: Vec::new(),
+        labels: BTreeMap::new(),
+        seed: 0,
+        order: 0,
+        created: crate::quantity::Time(0),
+        state: TaskState::Pending,
+        revision: 1,
+        attempts: 0,
+        retries: 0,
+        faults: 0,
+        epoch: 0,
+        held: None,
+        remarks: Vec::new(),
+        candidate: None,
+        executed_by: None,
+        result: None,
+        failure: None,
+        not_before: None,
+        started: None,
+        ended: None,
+        fuel: Fuel(0),
+        peak_memory: Size(0),
+        denials: Vec::new(),
+        by: String::new(),
+        nodes: 0,
+        planned_from: 0,
+        last_agent: None,
+    }
+}
+
+/// READY where there is nothing to wait for. A dependency that failed before the task came is found by what follows the decision.
+pub(super) fn first_state(task: &Task) -> TaskState {
+    let failed = task.settled.iter().any(|end| end.output.is_err());
+    if task.dependencies.is_empty() && !failed {
+        TaskState::Ready
+    } else {
+        TaskState::Pending
+    }
+}
+
+/// How a task ended, for one that depends on it.
+pub(super) fn dependency_end(task: &Task) -> DependencyEnd {
+    let reason = task.failure.as_ref().map_or(Reason::Error, |failure| failure.reason);
+    DependencyEnd {
+        name: task.called(),
+        output: task.result.clone().ok_or(reason),
+        skipped: matches!(task.state, TaskState::Skipped | TaskState::Cancelled),
+    }
+}
+
+/// The bounds of a submitted task.
+fn bounds(task: &NewTask) -> Result<(), String> {
+    let long = |text: &String| text.len() > MAX_TEXT_BYTES;
+    if long(&task.description) {
+        Err(format!("the description holds at most {MAX_TEXT_BYTES} bytes"))
+    } else if !task.input.fits() {
+        Err(format!(
+            "the input is larger than {MAX_PAYLOAD_BYTES} bytes; store it as an artifact"
+        ))
+    } else if task.roles.len() > MAX_ROLES {
+        Err(format!("at most {MAX_ROLES} roles"))
+    } else if task.notes.len() > MAX_NOTES || task.notes.iter().any(long) {
+        Err(format!("at most {MAX_NOTES} notes of {MAX_TEXT_BYTES} bytes"))
+    } else if !task.notes.is_empty() && !task.plan {
+        Err("notes are for a planner, and the task asks for none".to_owned())
+    } else if task.labels.len() > MAX_LABELS
+        || task
+            .labels
+            .iter()
+            .any(|(key, value)| key.len() > 64 || value.len() > 256)
+    {
+        Err(format!(
+            "at most {MAX_LABELS} labels, keys of 64 bytes and values of 256"
+        ))
+    } else if task.dependencies.len() > MAX_DEPENDENCIES {
+        Err(format!("at most {MAX_DEPENDENCIES} dependencies"))
+    } else if task.max_retries.is_some_and(|retries| retries > MAX_RETRIES) {
+        Err(format!("at most {MAX_RETRIES} retries"))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,397 @@
+//! What can be computed from the records and would be too slow to compute each time: queues, work lists, who depends on whom. Never stored;
+//! a function of the records alone, which the simulation asserts after each step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    agent::{Agent, Phase},
+    crew_record::{Crew, CrewPhase},
+    id::{AgentId, CrewId, Role, TaskId},
+    quantity::Time,
+    seam::Export,
+    task::{Task, TaskState},
+};
+
+/// What a queued task needs of an agent. Tasks of equal needs form one queue.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Need {
+    /// What is to be called.
+    pub(crate) export: Export,
+    /// One agent only.
+    pub(crate) agent: Option<AgentId>,
+    /// One of these; any when empty.
+    pub(crate) roles: BTreeSet<Role>,
+    /// Not this one: it made what is to be checked.
+    pub(crate) except: Option<AgentId>,
+    /// Its result will be checked: the only checker of a crew must not execute it.
+    pub(crate) check: bool,
+}
+
+impl Need {
+    pub(crate) fn of(task: &Task) -> Need {
+        match task.export() {
+            Export::Checker => Need {
+                export: Export::Checker,
+                agent: None,
+                roles: BTreeSet::new(),
+                except: task.executed_by,
+                check: false,
+            },
+            export @ (Export::Executor | Export::Planner) => Need {
+                export,
+                agent: task.agent,
+                roles: task.roles.clone(),
+                except: None,
+                check: task.check && export == Export::Executor,
+            },
+        }
+    }
+}
+
+/// A free slot, in the order in which agents are chosen: least load, fewest tasks, place in the crew.
+pub(crate) type Free = (CrewId, u32, u64, u32, AgentId);
+
+/// A queue in the order of creation.
+type Queue = BTreeSet<(u64, TaskId)>;
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Index {
+    agents_of: BTreeMap<CrewId, BTreeMap<u32, AgentId>>,
+    /// Crews that drain.
+    pub(crate) draining: BTreeSet<CrewId>,
+    /// Crews that have stopped, the oldest end first.
+    pub(crate) stopped: BTreeSet<(Option<Time>, CrewId)>,
+    /// Agents in READY.
+    pub(crate) free: BTreeSet<Free>,
+    /// Agents in PROVISIONING.
+    pub(crate) cold: BTreeSet<AgentId>,
+    /// Agents in DRAINING without a lease.
+    pub(crate) idle: BTreeSet<AgentId>,
+    /// Agents that are not STOPPED, per crew.
+    unstopped: BTreeMap<CrewId, usize>,
+    /// Tasks that wait for a slot, by crew and need.
+    pub(crate) demand: BTreeMap<(CrewId, Need), Queue>,
+    /// Ends of delays, and times by which a start must be acknowledged.
+    pub(crate) timers: BTreeSet<(Time, TaskId)>,
+    /// Tasks with a lease in force.
+    held: BTreeSet<TaskId>,
+    /// Tasks in memory, per crew.
+    tasks_of: BTreeSet<(CrewId, TaskId)>,
+    /// Tasks that have not ended and hold no lease, per crew.
+    pub(crate) loose: BTreeSet<(CrewId, TaskId)>,
+    /// Tasks that have not ended, by what they depend on.
+    dependents: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    /// How many such dependencies lead into a tree, by its objective.
+    leaning: BTreeMap<TaskId, usize>,
+    /// PENDING tasks and how many of their dependencies have not ended.
+    blocked: BTreeMap<TaskId, usize>,
+    /// PENDING tasks whose dependencies have all ended, or one of them badly.
+    pub(crate) ripe: BTreeSet<TaskId>,
+    /// How many children of a task have not ended.
+    open_parts: BTreeMap<TaskId, usize>,
+    /// WAITING tasks whose children have all ended.
+    pub(crate) joined: BTreeSet<TaskId>,
+    /// WAITING tasks of which a child that is not optional ended badly, and which.
+    doomed: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    /// How many tasks of a tree have not ended, by its objective.
+    open_tree: BTreeMap<TaskId, usize>,
+    /// Objectives whose tree has ended and on which nothing leans.
+    pub(crate) closed: BTreeSet<TaskId>,
+}
+
+impl Index {
+    /// The index of some records.
+    pub(crate) fn of(
+        crews: &BTreeMap<CrewId, Crew>,
+        agents: &BTreeMap<AgentId, Agent>,
+        tasks: &BTreeMap<TaskId, Task>,
+    ) -> Self {
+        let mut index = Index::default();
+        crews.values().for_each(|crew| index.add_crew(crew));
+        agents.values().for_each(|agent| index.add_agent(agent));
+        for task in tasks.values() {
+            index.accept_task(task, tasks);
+        }
+        // Children may have been seen before their parents, and the ends of dependencies in any order.
+        for task in tasks.values().filter(|task| task.state.is_ended()) {
+            index.doom(task, tasks);
+        }
+        for task in tasks.values() {
+            index.examine(task.root, tasks);
+        }
+        index
+    }
+
+    pub(crate) fn add_crew(&mut self, crew: &Crew) {
+        match crew.phase {
+            CrewPhase::Live => {}
+            CrewPhase::Draining => drop(self.draining.insert(crew.id)),
+            CrewPhase::Stopped => drop(self.stopped.insert((crew.ended, crew.id))),
+        }
+    }
+
+    pub(crate) fn remove_crew(&mut self, crew: &Crew) {
+        self.draining.remove(&crew.id);
+        self.stopped.remove(&(crew.ended, crew.id));
+    }
+
+    pub(crate) fn add_agent(&mut self, agent: &Agent) {
+        self.agents_of
+            .entry(agent.crew)
+            .or_default()
+            .insert(agent.place, agent.id);
+        if agent.phase != Phase::Stopped {
+            *self.unstopped.entry(agent.crew).or_default() += 1;
+        }
+        match agent.phase {
+            Phase::Provisioning => drop(self.cold.insert(agent.id)),
+            Phase::Ready => drop(self.free.insert(free(agent))),
+            Phase::Draining if agent.active == 0 => drop(self.idle.insert(agent.id)),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn remove_agent(&mut self, agent: &Agent) {
+        if agent.phase != Phase::Stopped {
+            take_one(&mut self.unstopped, agent.crew);
+        }
+        self.cold.remove(&agent.id);
+        self.idle.remove(&agent.id);
+        self.free.remove(&free(agent));
+    }
+
+    pub(crate) fn forget_agent(&mut self, agent: &Agent) {
+        self.remove_agent(agent);
+        if let Some(places) = self.agents_of.get_mut(&agent.crew) {
+            places.remove(&agent.place);
+            if places.is_empty() {
+                self.agents_of.remove(&agent.crew);
+            }
+        }
+    }
+
+    pub(crate) fn agents_of(&self, crew: CrewId) -> impl Iterator<Item = AgentId> + '_ {
+        self.agents_of
+            .get(&crew)
+            .into_iter()
+            .flat_map(|places| places.values().copied())
+    }
+
+    /// Whether all agents of a crew are STOPPED and none of its tasks is left to do.
+    pub(crate) fn is_over(&self, crew: CrewId) -> bool {
+        !self.unstopped.contains_key(&crew) && self.loose_in(crew).next().is_none()
+    }
+
+    /// Whether any task of a crew is in memory.
+    pub(crate) fn has_tasks(&self, crew: CrewId) -> bool {
+        self.tasks_of
+            .range((crew, TaskId::new(0, 0))..)
+            .next()
+            .is_some_and(|(of, _)| *of == crew)
+    }
+
+    pub(crate) fn loose_in(&self, crew: CrewId) -> impl Iterator<Item = TaskId> + '_ {
+        let range = self.loose.range((crew, TaskId::new(0, 0))..);
+        range.take_while(move |(of, _)| *of == crew).map(|(_, task)| *task)
+    }
+
+    /// The oldest task of every queue of a crew.
+    pub(crate) fn heads(&self, crew: CrewId) -> Vec<(u64, TaskId, Need)> {
+        let lowest = Need {
+            export: Export::Executor,
+            agent: None,
+            roles: BTreeSet::new(),
+            except: None,
+            check: false,
+        };
+        let queues = self
+            .demand
+            .range((crew, lowest)..)
+            .take_while(|((of, _), _)| *of == crew);
+        queues
+            .filter_map(|((_, need), queue)| queue.first().map(|(order, task)| (*order, *task, need.clone())))
+            .collect()
+    }
+
+    /// The oldest task of a queue.
+    pub(crate) fn head_of(&self, crew: CrewId, need: &Need) -> Option<(u64, TaskId)> {
+        self.demand
+            .get(&(crew, need.clone()))
+            .and_then(|queue| queue.first().copied())
+    }
+
+    /// Agents of a crew with a free slot, in the order in which they are chosen.
+    pub(crate) fn free_in(&self, crew: CrewId) -> impl Iterator<Item = AgentId> + '_ {
+        let range = self.free.range((crew, 0, 0, 0, AgentId::new(0, 0))..);
+        range.take_while(move |(of, ..)| *of == crew).map(|(.., agent)| *agent)
+    }
+
+    pub(crate) fn held(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.held.iter().copied()
+    }
+
+    /// The children of a WAITING task that ended badly, the first of them first.
+    pub(crate) fn doom_of(&self, task: TaskId) -> Option<TaskId> {
+        self.doomed.get(&task).and_then(|children| children.first().copied())
+    }
+
+    /// A task that is new to the index.
+    pub(crate) fn accept_task(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
+        self.tasks_of.insert((task.crew, task.id));
+        if !task.state.is_ended() {
+            *self.open_tree.entry(task.root).or_default() += 1;
+            self.closed.remove(&task.root);
+            if let Some(parent) = task.parent {
+                *self.open_parts.entry(parent).or_default() += 1;
+                self.joined.remove(&parent);
+            }
+            for dependency in &task.dependencies {
+                self.dependents.entry(*dependency).or_default().insert(task.id);
+                let root = tasks.get(dependency).map_or(task.root, |of| of.root);
+                *self.leaning.entry(root).or_default() += 1;
+                self.closed.remove(&root);
+            }
+        }
+        if task.state == TaskState::Pending {
+            let open = |id: &&TaskId| tasks.get(id).is_none_or(|of| !of.state.is_ended());
+            let left = task.dependencies.iter().filter(open).count();
+            let bad = task.dependencies.iter().filter_map(|id| tasks.get(id)).any(ended_badly);
+            self.blocked.insert(task.id, left);
+            if left == 0 || bad {
+                self.ripe.insert(task.id);
+            }
+        }
+        self.add_task(task);
+    }
+
+    /// What follows from the record of a task alone.
+    pub(crate) fn add_task(&mut self, task: &Task) {
+        if task.state.is_ended() {
+            return;
+        }
+        match &task.held {
+            Some(held) => {
+                self.held.insert(task.id);
+                self.timers.extend(held.ack_by().map(|time| (time, task.id)));
+            }
+            None => drop(self.loose.insert((task.crew, task.id))),
+        }
+        self.timers.extend(task.not_before.map(|time| (time, task.id)));
+        if queued(task) {
+            let queue = self.demand.entry((task.crew, Need::of(task))).or_default();
+            queue.insert((task.order, task.id));
+        }
+        if task.state == TaskState::Waiting && !self.open_parts.contains_key(&task.id) {
+            self.joined.insert(task.id);
+        }
+    }
+
+    /// The reverse of `add_task`, before the record changes.
+    pub(crate) fn remove_task(&mut self, task: &Task) {
+        self.held.remove(&task.id);
+        self.loose.remove(&(task.crew, task.id));
+        let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
+        for time in ack.into_iter().chain(task.not_before) {
+            self.timers.remove(&(time, task.id));
+        }
+        if queued(task) {
+            let key = (task.crew, Need::of(task));
+            if let Some(queue) = self.demand.get_mut(&key) {
+                queue.remove(&(task.order, task.id));
+                if queue.is_empty() {
+                    self.demand.remove(&key);
+                }
+            }
+        }
+        self.blocked.remove(&task.id);
+        self.ripe.remove(&task.id);
+        self.joined.remove(&task.id);
+        self.doomed.remove(&task.id);
+    }
+
+    /// What follows for others from the end of a task.
+    pub(crate) fn end_task(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
+        for dependency in &task.dependencies {
+            if let Some(dependents) = self.dependents.get_mut(dependency) {
+                dependents.remove(&task.id);
+                if dependents.is_empty() {
+                    self.dependents.remove(dependency);
+                }
+            }
+            let root = tasks.get(dependency).map_or(task.root, |of| of.root);
+            take_one(&mut self.leaning, root);
+            self.examine(root, tasks);
+        }
+        let bad = ended_badly(task);
+        for dependent in self.dependents.get(&task.id).into_iter().flatten() {
+            if let Some(left) = self.blocked.get_mut(dependent) {
+                *left -= 1;
+                if *left == 0 || bad {
+                    self.ripe.insert(*dependent);
+                }
+            }
+        }
+        if let Some(parent) = task.parent {
+            take_one(&mut self.open_parts, parent);
+            let waiting = tasks
+                .get(&parent)
+                .is_some_and(|parent| parent.state == TaskState::Waiting);
+            if waiting && !self.open_parts.contains_key(&parent) {
+                self.joined.insert(parent);
+            }
+            self.doom(task, tasks);
+        }
+        take_one(&mut self.open_tree, task.root);
+        self.examine(task.root, tasks);
+    }
+
+    /// A task that leaves memory.
+    pub(crate) fn forget_task(&mut self, task: &Task) {
+        self.tasks_of.remove(&(task.crew, task.id));
+        self.closed.remove(&task.id);
+    }
+
+    fn doom(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
+        let Some(parent) = task.parent.and_then(|parent| tasks.get(&parent)) else {
+            return;
+        };
+        if ended_badly(task) && parent.state == TaskState::Waiting {
+            self.doomed.entry(parent.id).or_default().insert(task.id);
+        }
+    }
+
+    fn examine(&mut self, root: TaskId, tasks: &BTreeMap<TaskId, Task>) {
+        let ended = tasks.contains_key(&root) && !self.open_tree.contains_key(&root);
+        if ended && !self.leaning.contains_key(&root) {
+            self.closed.insert(root);
+        }
+    }
+}
+
+/// It ended without a result, and somebody needed it.
+fn ended_badly(task: &Task) -> bool {
+    task.state.is_ended() && task.state != TaskState::Completed && !task.optional
+}
+
+fn queued(task: &Task) -> bool {
+    match task.state {
+        TaskState::Ready => true,
+        TaskState::Verifying => task.held.is_none() && task.not_before.is_none(),
+        _ => false,
+    }
+}
+
+fn free(agent: &Agent) -> Free {
+    (agent.crew, agent.active, agent.tasks, agent.place, agent.id)
+}
+
+/// One less; what is at zero is not there.
+fn take_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}

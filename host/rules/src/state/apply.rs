@@ -1,0 +1,354 @@
+//! What each event does to the records. Transitions that the tables of `task` and `agent` do not have are refused.
+
+use super::{Corrupt, Key, State};
+use crate::{
+    agent::{Agent, Failure, Phase},
+    crew_record::{Crew, CrewPhase},
+    event::{Change, Counts, Event, Source},
+    id::{AgentId, CrewId, TaskId},
+    index::Index,
+    limits::MAX_DENIALS,
+    plan::Payload,
+    quantity::Time,
+    seam::{Denial, Export, Lease, Usage},
+    task::{Task, TaskState},
+};
+
+impl State {
+    /// Changes the records as an event says.
+    ///
+    /// # Errors
+    /// When the event does not fit the records; they are then not to be used any more.
+    pub fn apply(&mut self, event: &Event) -> Result<(), Corrupt> {
+        match event {
+            Event::PluginInstalled(plugin) => {
+                self.plugins.insert(plugin.digest, plugin.as_ref().clone());
+                self.touch(Key::Plugin(plugin.digest));
+                Ok(())
+            }
+            Event::CrewAssembled { crew, agents } => {
+                self.assemble(crew, agents);
+                Ok(())
+            }
+            Event::CrewMoved { crew, to, at } => self.move_crew(*crew, *to, *at),
+            Event::CrewArchived { crew } => {
+                self.archive_crew(*crew);
+                Ok(())
+            }
+            Event::AgentMoved { agent, to, at, failure } => self.move_agent(*agent, *to, *at, failure.as_ref()),
+            Event::HostRestarted { at } => self.restart(*at),
+            Event::TaskAccepted(task) => self.accept(task),
+            Event::AttemptUsed { lease, usage, denials } => self.account(lease, usage, denials),
+            Event::TaskMoved { task, change, at } => self.move_task(*task, change, *at),
+            Event::TreeArchived { root } => {
+                let tree: Vec<TaskId> = self.tree(*root).iter().map(|task| task.id).collect();
+                for id in tree {
+                    if let Some(task) = self.tasks.remove(&id) {
+                        self.index.forget_task(&task);
+                        self.gone(Key::Task(id));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn assemble(&mut self, crew: &Crew, agents: &[AgentId]) {
+        let named = crew.manifest.members.iter().zip(0..).flat_map(|(member, index)| {
+            let names: Vec<_> = member.agent_names().collect();
+            names.into_iter().map(move |name| (index, name))
+        });
+        for ((member, name), (id, place)) in named.zip(agents.iter().zip(0..)) {
+            let agent = Agent {
+                id: *id,
+                crew: crew.id,
+                name,
+                member,
+                place,
+                phase: Phase::Provisioning,
+                generation: 1,
+                slots: 1,
+                active: 0,
+                revision: 1,
+                tasks: 0,
+                fuel: crate::quantity::Fuel(0),
+                peak_memory: crate::quantity::Size(0),
+                failure: None,
+                changed: crew.created,
+            };
+            self.index.add_agent(&agent);
+            self.agents.insert(*id, agent);
+            self.touch(Key::Agent(*id));
+        }
+        self.index.add_crew(crew);
+        self.crews.insert(crew.id, crew.clone());
+        self.touch(Key::Crew(crew.id));
+    }
+
+    fn move_crew(&mut self, id: CrewId, to: CrewPhase, at: Time) -> Result<(), Corrupt> {
+        let crew = self.crews.get_mut(&id).ok_or_else(|| missing(id))?;
+        if to <= crew.phase {
+            return Err(illegal(id, format!("{:?}", crew.phase), format!("{to:?}")));
+        }
+        self.index.remove_crew(crew);
+        crew.phase = to;
+        crew.revision += 1;
+        crew.ended = (to == CrewPhase::Stopped).then_some(at);
+        self.index.add_crew(crew);
+        self.touch(Key::Crew(id));
+        Ok(())
+    }
+
+    fn archive_crew(&mut self, id: CrewId) {
+        let agents: Vec<AgentId> = self.index.agents_of(id).collect();
+        for agent in agents {
+            if let Some(agent) = self.agents.remove(&agent) {
+                self.index.forget_agent(&agent);
+                self.gone(Key::Agent(agent.id));
+            }
+        }
+        if let Some(crew) = self.crews.remove(&id) {
+            self.index.remove_crew(&crew);
+        }
+        self.gone(Key::Crew(id));
+    }
+
+    fn move_agent(&mut self, id: AgentId, to: Phase, at: Time, failure: Option<&Failure>) -> Result<(), Corrupt> {
+        let agent = self.agents.get_mut(&id).ok_or_else(|| missing(id))?;
+        if !agent.phase.leaves_to().contains(&to) {
+            return Err(illegal(id, agent.phase, to));
+        }
+        self.index.remove_agent(agent);
+        agent.phase = to;
+        agent.failure = failure.cloned();
+        agent.changed = at;
+        agent.revision += 1;
+        self.index.add_agent(agent);
+        self.touch(Key::Agent(id));
+        Ok(())
+    }
+
+    fn restart(&mut self, at: Time) -> Result<(), Corrupt> {
+        for id in self.index.held().collect::<Vec<_>>() {
+            self.move_task(id, &Change::Lost, at)?;
+        }
+        let mut moved = Vec::new();
+        for agent in self.agents.values_mut() {
+            if matches!(agent.phase, Phase::Stopped | Phase::Failed) {
+                continue;
+            }
+            self.index.remove_agent(agent);
+            if agent.phase.may_serve() {
+                agent.phase = Phase::Provisioning;
+                agent.changed = at;
+            }
+            agent.generation += 1;
+            agent.revision += 1;
+            self.index.add_agent(agent);
+            moved.push(Key::Agent(agent.id));
+        }
+        self.dirty.extend(moved);
+        Ok(())
+    }
+
+    fn accept(&mut self, task: &Task) -> Result<(), Corrupt> {
+        if let Some(parent) = task.parent {
+            let parent = self.tasks.get_mut(&parent).ok_or_else(|| missing(parent))?;
+            parent.children.push(task.id);
+            let root = self.tasks.get_mut(&task.root).ok_or_else(|| missing(task.root))?;
+            root.nodes += 1;
+            self.touch(Key::Task(task.root));
+        }
+        self.next_order = self.next_order.max(task.order.saturating_add(1));
+        self.tasks.insert(task.id, task.clone());
+        self.index.accept_task(task, &self.tasks);
+        self.touch(Key::Task(task.id));
+        Ok(())
+    }
+
+    fn account(&mut self, lease: &Lease, usage: &Usage, denials: &[Denial]) -> Result<(), Corrupt> {
+        let task = self.tasks.get_mut(&lease.task).ok_or_else(|| missing(lease.task))?;
+        task.fuel.0 = task.fuel.0.saturating_add(usage.fuel.0);
+        task.peak_memory = task.peak_memory.max(usage.peak_memory);
+        for denial in denials {
+            let same = |known: &&mut Denial| known.reason == denial.reason && known.what == denial.what;
+            if let Some(known) = task.denials.iter_mut().find(same) {
+                known.count = known.count.saturating_add(denial.count);
+            } else if task.denials.len() < MAX_DENIALS {
+                task.denials.push(denial.clone());
+            }
+        }
+        task.revision += 1;
+        self.touch(Key::Task(lease.task));
+        let agent = self.agents.get_mut(&lease.agent).ok_or_else(|| missing(lease.agent))?;
+        agent.fuel.0 = agent.fuel.0.saturating_add(usage.fuel.0);
+        agent.peak_memory = agent.peak_memory.max(usage.peak_memory);
+        agent.revision += 1;
+        self.touch(Key::Agent(lease.agent));
+        Ok(())
+    }
+
+    fn move_task(&mut self, id: TaskId, change: &Change, at: Time) -> Result<(), Corrupt> {
+        let child = match change {
+            Change::Completed(Source::Child(child)) | Change::Candidate(Source::Child(child)) => {
+                let child = self.tasks.get(child).ok_or_else(|| missing(child))?;
+                Some((child.result.clone(), child.executed_by))
+            }
+            _ => None,
+        };
+        let task = self.tasks.get_mut(&id).ok_or_else(|| missing(id))?;
+        let from = task.state;
+        let to = target(task, change);
+        if !from.leaves_to().contains(&to) {
+            return Err(illegal(id, from, to));
+        }
+        self.index.remove_task(task);
+        let release = (!matches!(change, Change::Assigned(_) | Change::Started))
+            .then(|| task.held.take())
+            .flatten();
+        task.state = to;
+        task.revision += 1;
+        alter(task, change, child, release.as_ref().map(|held| held.lease.agent), at);
+        if to.is_ended() {
+            task.ended = Some(at);
+        }
+        self.index.add_task(task);
+        if to.is_ended()
+            && let Some(task) = self.tasks.get(&id)
+        {
+            self.index.end_task(task, &self.tasks);
+        }
+        self.touch(Key::Task(id));
+        match (change, release) {
+            (Change::Assigned(held), _) => self.occupy(held.lease.agent, 1),
+            (_, Some(held)) => self.occupy(held.lease.agent, -1),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes or frees a slot. READY and BUSY follow from it.
+    fn occupy(&mut self, id: AgentId, by: i8) -> Result<(), Corrupt> {
+        let agent = self.agents.get_mut(&id).ok_or_else(|| missing(id))?;
+        self.index.remove_agent(agent);
+        if by > 0 {
+            agent.active += 1;
+            agent.tasks += 1;
+        } else {
+            agent.active = agent.active.saturating_sub(1);
+        }
+        match agent.phase {
+            Phase::Ready if agent.active >= agent.slots => agent.phase = Phase::Busy,
+            Phase::Busy if agent.active < agent.slots => agent.phase = Phase::Ready,
+            _ => {}
+        }
+        agent.revision += 1;
+        self.index.add_agent(agent);
+        self.touch(Key::Agent(id));
+        Ok(())
+    }
+}
+
+/// Where a change takes a task.
+fn target(task: &Task, change: &Change) -> TaskState {
+    let checking = task.state == TaskState::Verifying;
+    match change {
+        Change::Ready | Change::Lost | Change::Assigned(_) | Change::Started | Change::Retry { .. } if checking => {
+            TaskState::Verifying
+        }
+        Change::Ready | Change::Lost | Change::SentBack(_) => TaskState::Ready,
+        Change::Assigned(_) => TaskState::Assigned,
+        Change::Started => TaskState::Running,
+        Change::Retry { .. } => TaskState::RetryWait,
+        Change::Candidate(_) => TaskState::Verifying,
+        Change::Split => TaskState::Waiting,
+        Change::Completed(_) => TaskState::Completed,
+        Change::Failed(_) => TaskState::Failed,
+        Change::Cancelled(_) => TaskState::Cancelled,
+        Change::Skipped(_) => TaskState::Skipped,
+    }
+}
+
+/// What a change does to the record besides its state.
+fn alter(
+    task: &mut Task,
+    change: &Change,
+    child: Option<(Option<Payload>, Option<AgentId>)>,
+    released: Option<AgentId>,
+    at: Time,
+) {
+    match change {
+        Change::Ready => task.not_before = None,
+        Change::Assigned(held) => {
+            task.epoch = held.lease.epoch;
+            if held.export != Export::Checker {
+                task.last_agent = Some(held.lease.agent);
+            }
+            task.held = Some(held.clone());
+        }
+        Change::Started => {
+            if let Some(held) = &mut task.held {
+                held.started = true;
+                task.attempts += u32::from(held.export != Export::Checker);
+            }
+            task.started = task.started.or(Some(at));
+        }
+        Change::Lost => {}
+        Change::Retry {
+            not_before,
+            failure,
+            counts,
+        } => {
+            task.not_before = Some(*not_before);
+            task.failure = Some(failure.clone());
+            task.retries += u32::from(*counts == Counts::Retry);
+            task.faults += u32::from(*counts == Counts::Fault);
+        }
+        Change::Candidate(Source::Given(payload)) => {
+            task.candidate = Some(payload.clone());
+            task.executed_by = released;
+        }
+        Change::Candidate(Source::Child(_) | Source::Candidate) => {
+            (task.candidate, task.executed_by) = child.unwrap_or_default();
+        }
+        Change::SentBack(remark) => {
+            task.remarks.push(remark.clone());
+            task.candidate = None;
+        }
+        Change::Split => task.planned_from = u32::try_from(task.children.len()).unwrap_or(u32::MAX),
+        Change::Completed(source) => {
+            match source {
+                Source::Given(payload) => {
+                    task.result = Some(payload.clone());
+                    task.executed_by = released.or(task.executed_by);
+                }
+                Source::Child(_) => (task.result, task.executed_by) = child.unwrap_or_default(),
+                Source::Candidate => task.result = task.candidate.take(),
+            }
+            task.failure = None;
+        }
+        Change::Failed(failure) | Change::Cancelled(failure) | Change::Skipped(failure) => {
+            task.failure = Some(failure.clone());
+            task.candidate = None;
+        }
+    }
+}
+
+fn missing(what: impl ToString) -> Corrupt {
+    Corrupt::Missing(what.to_string())
+}
+
+fn illegal(what: impl ToString, from: impl ToString, to: impl ToString) -> Corrupt {
+    Corrupt::Illegal {
+        what: what.to_string(),
+        from: from.to_string(),
+        to: to.to_string(),
+    }
+}
+
+impl State {
+    /// The index as it would be built from the records alone: what the kept one must equal.
+    #[must_use]
+    pub fn index_is_right(&self) -> bool {
+        self.index == Index::of(&self.crews, &self.agents, &self.tasks)
+    }
+}

@@ -1,0 +1,249 @@
+//! The live records, and the only place where they change: `apply`, exactly as a replay would. What can be computed from the records is kept
+//! in `index` and never stored. The system part (plugins) and the crews never read each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    agent::Agent,
+    crew_record::{Crew, CrewPhase, Member},
+    id::{AgentId, CrewId, Digest, Name, TaskId},
+    index::Index,
+    plugin::Plugin,
+    task::Task,
+};
+
+mod apply;
+
+/// The journal or a checkpoint says something that cannot be: it was not written by this program, or this program is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Corrupt {
+    /// Bytes that are not a record or an entry.
+    #[error("{what} cannot be decoded: {message}")]
+    Undecodable {
+        /// What it should have been.
+        what: &'static str,
+        /// The decoder's complaint.
+        message: String,
+    },
+    /// An entry about a record that is not there.
+    #[error("an entry is about {0}, which is not there")]
+    Missing(String),
+    /// An entry that moves a record where it cannot go.
+    #[error("{what} cannot go from {from} to {to}")]
+    Illegal {
+        /// The record.
+        what: String,
+        /// Where it is.
+        from: String,
+        /// Where the entry moves it.
+        to: String,
+    },
+    /// Entries that do not follow each other.
+    #[error("entry {found} follows entry {last}")]
+    Gap {
+        /// The position of the last one.
+        last: u64,
+        /// The position that came.
+        found: u64,
+    },
+}
+
+/// Which record of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub(crate) enum Key {
+    #[n(0)]
+    Plugin(#[n(0)] Digest),
+    #[n(1)]
+    Crew(#[n(0)] CrewId),
+    #[n(2)]
+    Agent(#[n(0)] AgentId),
+    #[n(3)]
+    Task(#[n(0)] TaskId),
+}
+
+/// Everything that lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    plugins: BTreeMap<Digest, Plugin>,
+    crews: BTreeMap<CrewId, Crew>,
+    agents: BTreeMap<AgentId, Agent>,
+    tasks: BTreeMap<TaskId, Task>,
+    pub(crate) index: Index,
+    /// Beyond the place of every task that was accepted since the start.
+    next_order: u64,
+    /// Records changed since the last checkpoint.
+    dirty: BTreeSet<Key>,
+    /// Records that a checkpoint holds: only those need to be taken out of it when they go.
+    saved: BTreeSet<Key>,
+}
+
+/// A record of a checkpoint: its key, and its value unless it is to go.
+pub type Record = (Vec<u8>, Option<Vec<u8>>);
+
+impl State {
+    /// A state from the records of a checkpoint.
+    ///
+    /// # Errors
+    /// [`Corrupt::Undecodable`].
+    pub fn load(records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Self, Corrupt> {
+        let mut state = State::default();
+        for (key, value) in records {
+            let key: Key = decode("the key of a record", &key)?;
+            match key {
+                Key::Plugin(id) => drop(state.plugins.insert(id, decode("a plugin", &value)?)),
+                Key::Crew(id) => drop(state.crews.insert(id, decode("a crew", &value)?)),
+                Key::Agent(id) => drop(state.agents.insert(id, decode("an agent", &value)?)),
+                Key::Task(id) => drop(state.tasks.insert(id, decode("a task", &value)?)),
+            }
+            state.saved.insert(key);
+        }
+        state.next_order = state.tasks.values().map(|task| task.order + 1).max().unwrap_or(0);
+        state.index = Index::of(&state.crews, &state.agents, &state.tasks);
+        Ok(state)
+    }
+
+    /// The records that changed since the last call, as a checkpoint wants them.
+    pub fn take_dirty(&mut self) -> Vec<Record> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut records = Vec::with_capacity(dirty.len());
+        for key in dirty {
+            let value = match key {
+                Key::Plugin(id) => self.plugins.get(&id).map(encode),
+                Key::Crew(id) => self.crews.get(&id).map(encode),
+                Key::Agent(id) => self.agents.get(&id).map(encode),
+                Key::Task(id) => self.tasks.get(&id).map(encode),
+            };
+            match value {
+                Some(_) => self.saved.insert(key),
+                None => self.saved.remove(&key),
+            };
+            records.push((encode(&key), value));
+        }
+        records
+    }
+
+    /// An installed plugin.
+    #[must_use]
+    pub fn plugin(&self, digest: Digest) -> Option<&Plugin> {
+        self.plugins.get(&digest)
+    }
+
+    /// The installed plugins, by digest.
+    pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
+        self.plugins.values()
+    }
+
+    /// A crew that is live, drains, or stopped not long ago.
+    #[must_use]
+    pub fn crew(&self, id: CrewId) -> Option<&Crew> {
+        self.crews.get(&id)
+    }
+
+    /// The crews, in the order of their ids, which is that of their age.
+    pub fn crews(&self) -> impl Iterator<Item = &Crew> {
+        self.crews.values()
+    }
+
+    /// The crew of a name that has not stopped.
+    #[must_use]
+    pub fn crew_named(&self, name: &Name) -> Option<&Crew> {
+        self.crews
+            .values()
+            .find(|crew| crew.manifest.name == *name && crew.phase != CrewPhase::Stopped)
+    }
+
+    /// An agent.
+    #[must_use]
+    pub fn agent(&self, id: AgentId) -> Option<&Agent> {
+        self.agents.get(&id)
+    }
+
+    /// All agents.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.values()
+    }
+
+    /// The agents of a crew, in the order of its manifest.
+    pub fn agents_of(&self, crew: CrewId) -> impl Iterator<Item = &Agent> {
+        self.index.agents_of(crew).filter_map(|id| self.agents.get(&id))
+    }
+
+    /// What an agent is: its plugin, its roles, what it holds.
+    #[must_use]
+    pub fn member_of(&self, agent: &Agent) -> Option<&Member> {
+        let index = usize::try_from(agent.member).ok()?;
+        self.crews.get(&agent.crew)?.members.get(index)
+    }
+
+    /// A task that is not ended, or whose tree is not.
+    #[must_use]
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(&id)
+    }
+
+    /// The tasks in memory, in the order of their ids.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    /// How many tasks are in memory.
+    #[must_use]
+    pub fn live_tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The place in the order of creation that the next task takes. Higher than that of every task in memory; those in the archive do not
+    /// compete any more.
+    #[must_use]
+    pub fn next_order(&self) -> u64 {
+        self.next_order
+    }
+
+    /// How many agents are in memory.
+    #[must_use]
+    pub fn agent_count(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// A task and everything beneath it, parents first. Ended trees are in the archive.
+    #[must_use]
+    pub fn tree(&self, top: TaskId) -> Vec<&Task> {
+        let mut found = Vec::new();
+        let mut next = vec![top];
+        while let Some(id) = next.pop() {
+            if let Some(task) = self.tasks.get(&id) {
+                next.extend(task.children.iter().rev());
+                found.push(task);
+            }
+        }
+        found
+    }
+
+    fn touch(&mut self, key: Key) {
+        self.dirty.insert(key);
+    }
+
+    fn gone(&mut self, key: Key) {
+        if self.saved.contains(&key) {
+            self.dirty.insert(key);
+        } else {
+            self.dirty.remove(&key);
+        }
+    }
+}
+
+/// Bytes of a value that cannot fail to encode: memory is the only sink.
+pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
+    minicbor::to_vec(value).expect("encoding into memory cannot fail")
+}
+
+/// A value from bytes of ours.
+pub(crate) fn decode<'b, T: Decode<'b, ()>>(what: &'static str, bytes: &'b [u8]) -> Result<T, Corrupt> {
+    minicbor::decode(bytes).map_err(|error| Corrupt::Undecodable {
+        what,
+        message: error.to_string(),
+    })
+}
