@@ -23,6 +23,7 @@
 //! ```
 
 mod audit;
+mod batch;
 mod blob;
 mod checkpoint;
 pub mod engine;
@@ -37,6 +38,7 @@ mod store;
 mod writer;
 
 pub use audit::{AUDIT_BYTES, AuditHead, AuditRow};
+pub use batch::{Batch, KEY_BYTES, VALUE_BYTES, Write};
 pub use blob::{Blobs, Digest, NotADigest};
 pub use checkpoint::Recovered;
 pub use error::Error;
@@ -44,4 +46,4 @@ pub use frame::{Entry, FRAME_BYTES};
 pub use key::{Position, Range, Table};
 pub use memory::Memory;
 pub use redb::Redb;
-pub use store::{Batch, KEY_BYTES, Options, SCAN_ROWS, Store, VALUE_BYTES, Write};
+pub use store::{Options, SCAN_ROWS, Store};

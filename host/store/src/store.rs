@@ -10,20 +10,17 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tokio::sync::watch;
 
-use crate::audit::{self, AUDIT_BYTES};
+use crate::audit;
+use crate::batch::measure_row;
 use crate::blob::BLOBS;
 use crate::engine::{Commit, Engine, Row, Snapshot};
 use crate::error::within;
-use crate::frame::{BATCH_BYTES, Entries, Entry, entry_bytes};
+use crate::frame::{Entries, Entry};
 use crate::overlay::Overlay;
 use crate::record::{Head, encode};
 use crate::writer::{Group, Shared, Writer};
-use crate::{AuditHead, AuditRow, Blobs, Error, Memory, Position, Range, Recovered, Redb, Table};
+use crate::{AuditHead, AuditRow, Batch, Blobs, Error, Memory, Position, Range, Recovered, Redb, Table};
 
-/// Bytes of a key: what an index page holds dozens of.
-pub const KEY_BYTES: usize = 2 * 1024;
-/// Bytes of a value or of a checkpointed record; what is larger is a blob.
-pub const VALUE_BYTES: usize = 1024 * 1024;
 /// Rows, entries or audit rows in one page: what a caller can ask for without holding much memory or the lock for long.
 pub const SCAN_ROWS: usize = 1000;
 
@@ -51,68 +48,6 @@ impl Default for Options {
             blob_bytes: 10 << 20,
         }
     }
-}
-
-/// A change to a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// Sets a key.
-    Put {
-        /// The table, created by its first write.
-        table: Table,
-        /// At most [`KEY_BYTES`].
-        key: Vec<u8>,
-        /// At most [`VALUE_BYTES`].
-        value: Vec<u8>,
-    },
-    /// Removes a key, if it is there.
-    Delete {
-        /// The table.
-        table: Table,
-        /// The key.
-        key: Vec<u8>,
-    },
-}
-
-/// What becomes durable together or not at all. Without entries it must be empty: positions tell what is durable.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// Entries of the journal, together under [`crate::FRAME_BYTES`]: a batch is never parted over frames.
-    pub entries: Vec<Vec<u8>>,
-    /// Payloads of audit rows, each at most [`AUDIT_BYTES`].
-    pub audit: Vec<Vec<u8>>,
-    /// Changes to tables, the last one of a key counts.
-    pub writes: Vec<Write>,
-}
-
-impl Batch {
-    /// Its size in bytes, if every part is within its bound.
-    fn measure(&self) -> Result<usize, Error> {
-        let entries = self.entries.iter().map(|entry| entry_bytes(entry)).sum();
-        within("entries of a batch", entries, BATCH_BYTES)?;
-        if self.entries.is_empty() && !(self.audit.is_empty() && self.writes.is_empty()) {
-            return Err(Error::NoEntry);
-        }
-        let mut bytes = entries;
-        for payload in &self.audit {
-            within("audit payload", payload.len(), AUDIT_BYTES)?;
-            bytes += payload.len();
-        }
-        for write in &self.writes {
-            bytes += match write {
-                Write::Put { key, value, .. } => measure_row(key, Some(value))?,
-                Write::Delete { key, .. } => measure_row(key, None)?,
-            };
-        }
-        Ok(bytes)
-    }
-}
-
-fn measure_row(key: &[u8], value: Option<&Vec<u8>>) -> Result<usize, Error> {
-    let value = value.map_or(0, Vec::len);
-    within("key", key.len(), KEY_BYTES)?;
-    within("value", value, VALUE_BYTES)?;
-    Ok(key.len() + value)
 }
 
 /// A store, open. Clones share it; when the last one goes, what was appended is made durable and the directory released.
