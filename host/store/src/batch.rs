@@ -30,6 +30,9 @@ pub enum Write {
     },
 }
 
+/// What a part of a batch takes in memory beside its bytes, so that many small ones count for what they are.
+const PART_BYTES: usize = 64;
+
 /// What becomes durable together or not at all. Without entries it must be empty: positions tell what is durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -42,14 +45,15 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Its size in bytes, if every part is within its bound.
+    /// What it takes in memory, if every part is within its bound.
     pub(crate) fn measure(&self) -> Result<usize, Error> {
         let entries = self.entries.iter().map(|entry| entry_bytes(entry)).sum();
         within("entries of a batch", entries, BATCH_BYTES)?;
         if self.entries.is_empty() && !(self.audit.is_empty() && self.writes.is_empty()) {
             return Err(Error::NoEntry);
         }
-        let mut bytes = entries;
+        let parts = self.entries.len() + self.audit.len() + self.writes.len();
+        let mut bytes = entries + parts * PART_BYTES;
         for payload in &self.audit {
             within("audit payload", payload.len(), AUDIT_BYTES)?;
             bytes += payload.len();

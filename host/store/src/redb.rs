@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
     TableDefinition, TableError, TableHandle, WriteTransaction,
@@ -188,6 +188,9 @@ fn create(dir: &Dir) -> Result<(), Error> {
     );
     let file = file.map_err(Error::io("create the database"))?.into_std();
     drop(Builder::new().create_file(file).map_err(refused)?);
+    // What agents wrote is for the operator's eyes.
+    dir.set_permissions(".", Permissions::from_mode(0o700))
+        .map_err(Error::io("close the directory of the store to others"))?;
     dir.rename(UNFINISHED, dir, FILE)
         .map_err(Error::io("name the new database"))?;
     sync_dir(dir)

@@ -163,7 +163,8 @@ impl Store {
 
     /// Replaces records, and from its completion on lets recovery begin after `at`: the caller promises that the records
     /// then hold everything up to there. Records and position become durable together, behind every append so far and
-    /// without stopping new ones; frames wholly at or before `at` go, all but the newest. Returns without waiting for the
+    /// without stopping new ones; frames wholly at or before `at` go, all but the newest. Not
+    /// held back: how much is dirty is up to the caller. Returns without waiting for the
     /// disk; [`Store::flush`] waits.
     ///
     /// # Errors

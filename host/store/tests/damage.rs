@@ -271,6 +271,20 @@ fn a_directory_of_others_is_refused_untouched() {
 }
 
 #[test]
+fn a_creation_cut_short_is_begun_again_for_the_operator_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    fs::create_dir_all(path.join("blobs/tmp")).unwrap();
+    fs::write(path.join("store.redb.new"), "half a data").unwrap();
+    fs::write(path.join("blobs/tmp/0"), "half a blob").unwrap();
+    let (store, recovered) = open(&path).unwrap();
+    assert_eq!((recovered.last, store.blobs().verify().unwrap()), (Position::START, 0));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_dir(path.join("blobs/tmp")).unwrap().count(), 0);
+}
+
+#[test]
 fn an_unknown_format_is_named() {
     let directory = filled();
     // The head row is an array whose first element is the format.

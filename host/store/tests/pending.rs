@@ -215,7 +215,7 @@ fn appends_are_held_back_once_too_much_is_pending() {
     let (store, _) = Store::with_engine(
         engine.clone(),
         Options {
-            pending_bytes: 1000,
+            pending_bytes: 1600,
             ..Options::default()
         },
     )
