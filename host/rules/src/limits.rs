@@ -141,6 +141,29 @@ pub const MAX_EVENTS: usize = 100_000;
 /// Watchers of event streams at a time.
 pub const MAX_WATCHERS: usize = 1_000;
 
+/// Connections of clients at a time: each holds a buffer and at most one request.
+pub const MAX_CONNECTIONS: usize = 2_048;
+/// Plugins being uploaded at a time: each is held in memory while it is checked.
+pub const MAX_UPLOADS: usize = 2;
+/// A request must have its headers by then, and all of its body in the same time again.
+pub const REQUEST_HEAD: Millis = Millis(10_000);
+/// A request that does not ask to wait is answered by then.
+pub const REQUEST: Millis = Millis(30_000);
+/// How long a stopping host waits for requests that it has begun to answer.
+pub const GRACE: Millis = Millis(5_000);
+/// Logs of attempts in one page: together less than 1 MiB.
+pub const MAX_LOG_PAGE: usize = 10;
+/// Entries after which the records are written as a checkpoint: what a start replays in a fraction of a second.
+pub const CHECKPOINT_ENTRIES: usize = 20_000;
+/// Bytes of entries after which the records are written as a checkpoint.
+pub const CHECKPOINT_BYTES: usize = 32 << 20;
+/// Rows of artifacts that wait for an entry to travel with. Each was a synced write of a guest, so they gather slowly.
+pub const MAX_RIDERS: usize = 10_000;
+/// Free bytes of the data directory's disk below which nothing new is accepted: what runs must still be able to end.
+pub const LOW_SPACE: u64 = 256 * MIB;
+/// How often the free space is looked at.
+pub const SPACE_CHECK: Millis = Millis(5_000);
+
 /// How much of everything an agent of a size may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 #[cbor(index_only)]
