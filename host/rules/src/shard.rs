@@ -158,6 +158,12 @@ impl Shard {
         timer.into_iter().chain(self.observed.next_look()).min()
     }
 
+    /// Whether a decision left something over that the next tick takes up.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.unfinished
+    }
+
     /// The records. What is read here may be told once [`Shard::position`] is durable.
     #[must_use]
     pub fn state(&self) -> &State {

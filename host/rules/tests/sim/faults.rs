@@ -1,0 +1,141 @@
+//! Chance, all of it from one seed: plans, ends, and what goes wrong.
+
+use std::collections::BTreeSet;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use skep_rules::{
+    id::Role,
+    plan::{Node, Outcome, Payload, Plan, Retry},
+    quantity::{Fuel, Millis, Size},
+    reason::Reason,
+    seam::{Call, Denial, End, Usage},
+};
+
+pub(crate) const ROLES: &[&str] = &["scan", "write", "plan", "check"];
+
+pub(crate) struct Luck(ChaCha8Rng);
+
+impl Luck {
+    pub(crate) fn new(seed: u64) -> Self {
+        Luck(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    pub(crate) fn wide(&mut self) -> u128 {
+        u128::from(self.draw()) << 64 | u128::from(self.draw())
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.draw() % bound.max(1)
+    }
+
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
+    }
+
+    /// True so many times in a hundred.
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        of.get(self.index(of.len()))
+    }
+
+    pub(crate) fn role(&mut self) -> Role {
+        self.pick(ROLES).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn roles(&mut self) -> BTreeSet<Role> {
+        (0..self.below(2) + 1).map(|_| self.role()).collect()
+    }
+
+    pub(crate) fn payload(&mut self) -> Payload {
+        Payload::Inline(self.draw().to_be_bytes().to_vec())
+    }
+
+    /// A random graph: mostly one without cycles, sometimes with.
+    fn plan(&mut self) -> Plan {
+        let len = self.below(8) + 1;
+        let integrates = self.percent(50).then(|| len - 1);
+        let loose = self.percent(4);
+        let nodes = (0..len).map(|at| {
+            let bound = if loose { len } else { at };
+            let dependencies = (0..self.below(3)).filter(|_| bound > 0).collect::<Vec<_>>();
+            Node {
+                name: format!("n{at}").parse().unwrap(),
+                description: String::new(),
+                roles: ["scan".parse().unwrap(), self.role()].into(),
+                input: self.payload(),
+                dependencies: dependencies
+                    .iter()
+                    .map(|_| format!("n{}", self.below(bound)).parse().unwrap())
+                    .collect(),
+                check: self.percent(25),
+                optional: self.percent(25),
+                integrates: integrates == Some(at),
+                max_retries: self.percent(50).then(|| u32::try_from(self.below(3)).unwrap()),
+            }
+        });
+        Plan { nodes: nodes.collect() }
+    }
+
+    /// How an attempt ends, mostly well.
+    pub(crate) fn end(&mut self, call: &Call, faulty: bool) -> End {
+        if faulty && self.percent(20) {
+            return self.misfortune();
+        }
+        match call {
+            Call::Plan { .. } => End::Finished(Outcome::Plan(self.plan())),
+            Call::Check { .. } if self.percent(75) => End::Finished(Outcome::Accepted),
+            Call::Check { .. } => End::Finished(Outcome::Rejected("look again".into())),
+            Call::Execute if self.percent(8) => End::Finished(Outcome::Plan(self.plan())),
+            Call::Execute => End::Finished(Outcome::Done(self.payload())),
+        }
+    }
+
+    fn misfortune(&mut self) -> End {
+        let message = "as the dice fell".to_owned();
+        let stopped = |reason| End::Stopped {
+            reason,
+            message: "as the dice fell".to_owned(),
+        };
+        match self.below(11) {
+            0 => stopped(Reason::Trapped),
+            1 => stopped(Reason::FuelExhausted),
+            2 => stopped(Reason::CapabilityDenied),
+            3 => End::Overload { message },
+            4 => End::HostFault { message },
+            5 => End::Cancelled,
+            6 => End::Finished(Outcome::Done(Payload::Inline(vec![0; (256 << 10) + 1]))),
+            7 => End::Finished(Outcome::Accepted),
+            n => End::Finished(Outcome::Failed {
+                message,
+                retry: [Retry::Never, Retry::Later, Retry::After(Millis(7_000))][usize::try_from(n - 8).unwrap()],
+            }),
+        }
+    }
+
+    pub(crate) fn usage(&mut self) -> Usage {
+        Usage {
+            fuel: Fuel(self.below(1_000_000)),
+            peak_memory: Size(self.below(1 << 24)),
+            wall: Millis(self.below(1_000)),
+            hostcalls: self.below(50),
+        }
+    }
+
+    pub(crate) fn denials(&mut self) -> Vec<Denial> {
+        let one = |luck: &mut Luck| Denial {
+            reason: Reason::MountDenied,
+            what: format!("open /{}", luck.below(90)),
+            count: 1 + luck.below(5),
+        };
+        let count = if self.percent(10) { self.below(80) } else { 0 };
+        (0..count).map(|_| one(self)).collect()
+    }
+}

@@ -1,0 +1,159 @@
+//! What holds after every step, by the numbers of `architecture.md` 5.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_rules::{
+    agent::Phase,
+    crew_record::CrewPhase,
+    seam::Export,
+    shard::Shard,
+    state::State,
+    task::{Task, TaskState},
+};
+
+pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
+    let state = shard.state();
+    leases(state);
+    let unfinished = shard.next_wake(now) == Some(now) && shard.is_unfinished();
+    if !unfinished {
+        for task in state.tasks().filter(|task| !task.state.is_ended()) {
+            assert!(cause(shard, task), "nothing will ever wake {task:?}");
+        }
+        busy(state);
+        crews(state);
+    }
+}
+
+/// 4 and 6: every lease is held by one slot of a living agent of that generation, and every slot by a lease.
+fn leases(state: &State) {
+    let mut held = BTreeMap::new();
+    for task in state.tasks() {
+        let leased = match task.state {
+            TaskState::Assigned | TaskState::Running => true,
+            TaskState::Verifying => task.held.is_some(),
+            _ => false,
+        };
+        assert_eq!(task.held.is_some(), leased, "{task:?}");
+        let Some(of) = &task.held else { continue };
+        assert_eq!((of.lease.task, of.lease.epoch), (task.id, task.epoch));
+        *held.entry(of.lease.agent).or_insert(0) += 1;
+        let agent = state.agent(of.lease.agent).expect("a lease has an agent");
+        assert_eq!(
+            agent.generation, of.lease.generation,
+            "a fenced generation holds nothing"
+        );
+        if of.export == Export::Checker {
+            assert_ne!(task.executed_by, Some(agent.id), "nobody checks its own work");
+        }
+    }
+    for agent in state.agents() {
+        assert_eq!(agent.active, held.get(&agent.id).copied().unwrap_or(0), "{agent:?}");
+        let fits = match agent.phase {
+            Phase::Ready => agent.active < agent.slots,
+            Phase::Busy => agent.active == agent.slots,
+            Phase::Draining => agent.active > 0,
+            Phase::Provisioning | Phase::Warming | Phase::Stopped | Phase::Failed => agent.active == 0,
+        };
+        assert!(fits || agent.phase == Phase::Draining, "{agent:?}");
+    }
+}
+
+/// 5: something registered will wake the task.
+fn cause(shard: &Shard, task: &Task) -> bool {
+    let state = shard.state();
+    let live = |id: &skep_rules::id::TaskId| state.task(*id).is_some_and(|task| !task.state.is_ended());
+    let timer = |time: skep_rules::quantity::Time| {
+        shard
+            .next_wake(skep_rules::quantity::Time(0))
+            .is_some_and(|wake| wake <= time)
+    };
+    let lease = || {
+        task.held.as_ref().is_some_and(|held| match held.ack_by() {
+            Some(time) => timer(time),
+            None => shard
+                .observed()
+                .last_seen(task.id)
+                .is_some_and(|seen| timer(seen.after(skep_rules::limits::LEASE))),
+        })
+    };
+    match task.state {
+        TaskState::Pending => task.dependencies.iter().any(live),
+        TaskState::Waiting => task.parts().iter().any(live),
+        TaskState::Ready => servant(state, task, |phase| phase.may_serve()),
+        TaskState::Assigned | TaskState::Running => lease(),
+        TaskState::RetryWait => task.not_before.is_some_and(timer),
+        TaskState::Verifying if task.held.is_some() => lease(),
+        TaskState::Verifying => task.not_before.is_some_and(timer) || servant(state, task, |phase| phase.may_serve()),
+        TaskState::Completed | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => true,
+    }
+}
+
+/// Whether an agent in such a phase could take the task.
+fn servant(state: &State, task: &Task, phase: impl Fn(Phase) -> bool) -> bool {
+    let export = task.export();
+    let checkers = state
+        .agents_of(task.crew)
+        .filter(|agent| agent.phase.may_serve())
+        .filter(|agent| {
+            state
+                .member_of(agent)
+                .is_some_and(|member| member.exports.contains(&Export::Checker))
+        });
+    let checkers: Vec<_> = checkers.map(|agent| agent.id).collect();
+    state
+        .agents_of(task.crew)
+        .filter(|agent| phase(agent.phase))
+        .any(|agent| {
+            let member = state.member_of(agent).unwrap();
+            let exports = member.exports.contains(&export);
+            exports
+                && if export == Export::Checker {
+                    task.executed_by != Some(agent.id)
+                } else {
+                    let alone = export == Export::Executor && task.check && checkers == [agent.id];
+                    task.agent.is_none_or(|only| only == agent.id)
+                        && (task.roles.is_empty() || !task.roles.is_disjoint(&member.roles))
+                        && !alone
+                }
+        })
+}
+
+/// No free agent sits beside a task that it could take.
+fn busy(state: &State) {
+    for task in state.tasks() {
+        let queued = task.state == TaskState::Ready
+            || (task.state == TaskState::Verifying && task.held.is_none() && task.not_before.is_none());
+        if queued {
+            assert!(
+                !servant(state, task, |phase| phase == Phase::Ready),
+                "{task:?} waits beside a free agent"
+            );
+        }
+    }
+}
+
+fn crews(state: &State) {
+    for crew in state.crews() {
+        let mut tasks = state
+            .tasks()
+            .filter(|task| task.crew == crew.id && !task.state.is_ended());
+        match crew.phase {
+            CrewPhase::Live => {}
+            CrewPhase::Draining => assert!(
+                state.agents_of(crew.id).any(|agent| agent.phase != Phase::Stopped),
+                "a crew whose agents are stopped has stopped"
+            ),
+            CrewPhase::Stopped => {
+                assert!(tasks.next().is_none(), "a stopped crew has nothing left to do");
+                assert!(state.agents_of(crew.id).all(|agent| agent.phase == Phase::Stopped));
+            }
+        }
+    }
+    // 9: what has ended with its whole tree, and holds nobody up, is not in memory.
+    let live = state.tasks().filter(|task| !task.state.is_ended());
+    let needed = live.flat_map(|task| task.dependencies.iter().copied().chain([task.id]));
+    let roots: BTreeSet<_> = needed.filter_map(|id| state.task(id)).map(|task| task.root).collect();
+    for task in state.tasks() {
+        assert!(roots.contains(&task.root), "{task:?} should be archived");
+    }
+}

@@ -1,0 +1,665 @@
+//! The world around a shard: clients, a runner that loses and repeats things, a disk, a clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_rules::{
+    agent::Phase,
+    command::{Command, Idempotency, NewTask, children_of},
+    crew::CrewManifest,
+    crew_record::CrewPhase,
+    decide::Reply,
+    effect::Changed,
+    facts::{Facts, Table},
+    grant::Ceiling,
+    id::{AgentId, CrewId, Digest, TaskId},
+    manifest::Manifest,
+    plan::Payload,
+    plugin::Plugin,
+    quantity::{Millis, Size, Time},
+    reason::Reason,
+    rejection::Rejection,
+    seam::{Beat, Call, End, Export, Lease, RunnerCommand},
+    shard::{Output, Shard},
+    task::{Task, TaskState},
+};
+
+use crate::{
+    disk::Disk,
+    faults::{Luck, ROLES},
+    invariants,
+};
+
+/// What the default seeds must have shown at least once, or the simulation proves little.
+pub(crate) const MUST_BE_SEEN: &[&str] = &[
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "SKIPPED",
+    "RETRY_WAIT",
+    "VERIFYING",
+    "WAITING",
+    "crash",
+    "fenced",
+    "lost",
+    "repeated",
+    "stopped crew",
+    "checkpoint",
+    "rejected",
+    "archived dependency",
+    "FAILED agent",
+];
+
+pub(crate) struct World {
+    pub(crate) luck: Luck,
+    pub(crate) seen: BTreeMap<&'static str, u64>,
+    now: Time,
+    shard: Shard,
+    disk: Disk,
+    runner: Runner,
+    plugins: Vec<Plugin>,
+    faulty: bool,
+    /// Answers that wait for the disk.
+    owed: Vec<(u64, Promise)>,
+    /// What clients were told: tasks accepted, keys used.
+    accepted: BTreeSet<TaskId>,
+    keys: BTreeMap<String, (Digest, Vec<TaskId>)>,
+    /// How tasks ended, as streams were told.
+    ended: BTreeMap<TaskId, TaskState>,
+}
+
+enum Promise {
+    Accepted(Vec<TaskId>, Option<(String, Digest)>),
+}
+
+#[derive(Default)]
+struct Runner {
+    running: BTreeMap<Lease, Call>,
+    /// Messages on their way to the shard.
+    mail: Vec<Command>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut world = World {
+            luck: Luck::new(seed),
+            seen: BTreeMap::new(),
+            now: Time(1_000_000),
+            shard: Shard::default(),
+            disk: Disk::default(),
+            runner: Runner::default(),
+            plugins: Vec::new(),
+            faulty: true,
+            owed: Vec::new(),
+            accepted: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            ended: BTreeMap::new(),
+        };
+        for (name, exports) in [
+            ("worker", vec![Export::Executor]),
+            ("planner", vec![Export::Planner]),
+            ("checker", vec![Export::Checker]),
+            ("all", Export::ALL.to_vec()),
+        ] {
+            let plugin = plugin(name, exports.into_iter().collect());
+            world.plugins.push(plugin.clone());
+            let command = Command::InstallPlugin {
+                plugin,
+                by: "sim".into(),
+            };
+            world.submit(command).unwrap();
+        }
+        world.assemble();
+        world
+    }
+
+    fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    /// One thing happens.
+    pub(crate) fn step(&mut self) {
+        match self.luck.below(100) {
+            0..=1 => self.assemble(),
+            2..=16 => self.submit_tasks(),
+            17..=18 => self.cancel(),
+            19 => self.drain(),
+            20..=59 => self.deliver(),
+            60..=69 => self.work(),
+            70..=79 => self.pass(),
+            80..=92 => self.sync(),
+            93..=95 => self.checkpoint(),
+            96..=97 => self.beat(),
+            98 => self.deliver_stale(),
+            _ => self.crash(),
+        }
+        if self.luck.percent(25) {
+            assert!(
+                self.shard.state().index_is_right(),
+                "the index is a function of the records"
+            );
+        }
+        invariants::check(&self.shard, self.now);
+    }
+
+    /// Faults stop: every task that was accepted comes to its end, and what was promised is so.
+    pub(crate) fn calm_down(&mut self) {
+        self.faulty = false;
+        for _ in 0..20_000 {
+            if self.shard.state().tasks().all(|task| task.state.is_ended()) {
+                break;
+            }
+            let leases: Vec<Lease> = self.runner.running.keys().copied().collect();
+            for lease in leases {
+                self.finish(lease);
+            }
+            while !self.runner.mail.is_empty() {
+                self.deliver();
+            }
+            if let Some(wake) = self.shard.next_wake(self.now) {
+                self.now = self.now.max(wake);
+            }
+            self.tick();
+            invariants::check(&self.shard, self.now);
+        }
+        let left: Vec<&Task> = self
+            .shard
+            .state()
+            .tasks()
+            .filter(|task| !task.state.is_ended())
+            .collect();
+        assert!(left.is_empty(), "these never ended: {left:?}");
+        self.sync_all();
+        let accepted = self.accepted.clone();
+        for id in accepted {
+            assert!(self.ending(id).is_some(), "{id} was accepted and is nowhere");
+        }
+        self.replay_is_the_same();
+    }
+
+    /// Everything that is remembered, for comparing runs.
+    pub(crate) fn digest(&self) -> String {
+        format!("{:?} {:?} {:?}", self.now, self.ended, self.seen)
+    }
+
+    fn submit(&mut self, command: Command) -> Result<Reply, Rejection> {
+        let needs = command.needs();
+        let facts = Facts {
+            idempotency: needs
+                .idempotency
+                .and_then(|key| self.disk.row(Table::Idempotency, key.as_bytes()))
+                .map(|row| minicbor::decode(&row).unwrap()),
+            tasks: needs
+                .tasks
+                .iter()
+                .filter_map(|id| Some((*id, self.archived(*id)?)))
+                .collect(),
+        };
+        let before = self.shard.position();
+        match self.shard.submit(self.now, &facts, command) {
+            Ok(output) => Ok(self.perform(output)),
+            Err(rejection) => {
+                assert_eq!(self.shard.position(), before);
+                self.saw("rejected");
+                Err(rejection)
+            }
+        }
+    }
+
+    fn archived(&self, id: TaskId) -> Option<Task> {
+        self.disk
+            .row(Table::Tasks, &id.to_bytes())
+            .map(|row| minicbor::decode(&row).unwrap())
+    }
+
+    fn perform(&mut self, output: Output) -> Reply {
+        self.disk.append(&output);
+        for effect in output.effects {
+            self.told(effect);
+        }
+        if output.reply == Reply::Fenced {
+            assert!(
+                output.entries.is_empty() || !self.faulty,
+                "what is fenced changes nothing"
+            );
+        }
+        output.reply
+    }
+
+    /// What the runner makes of a command.
+    fn told(&mut self, command: RunnerCommand) {
+        match command {
+            RunnerCommand::Warm { agent, .. } if self.faulty && self.luck.percent(5) => {
+                self.runner.mail.push(Command::WarmFailed {
+                    agent: agent.agent,
+                    generation: agent.generation,
+                    reason: Reason::CompileLimit,
+                    message: "too large".into(),
+                });
+                self.saw("FAILED agent");
+            }
+            RunnerCommand::Warm { agent, .. } => self.runner.mail.push(Command::Warmed {
+                agent: agent.agent,
+                generation: agent.generation,
+            }),
+            RunnerCommand::Start { .. } if self.faulty && self.luck.percent(3) => self.saw("lost"),
+            RunnerCommand::Start { lease, call, .. } => {
+                self.runner.mail.push(Command::AttemptStarted { lease });
+                self.runner.running.insert(lease, call);
+            }
+            RunnerCommand::Cancel { lease } => {
+                if self.runner.running.remove(&lease).is_some() {
+                    self.ends(lease, End::Cancelled);
+                }
+            }
+            RunnerCommand::Forget { agent } => {
+                let gone: Vec<Lease> = self
+                    .runner
+                    .running
+                    .keys()
+                    .filter(|lease| lease.agent == agent)
+                    .copied()
+                    .collect();
+                for lease in gone {
+                    self.runner.running.remove(&lease);
+                    self.ends(lease, End::Cancelled);
+                }
+            }
+            RunnerCommand::Drain { .. } => {}
+        }
+    }
+
+    fn ends(&mut self, lease: Lease, end: End) {
+        let children = (0..children_of(&end))
+            .map(|_| TaskId::new(self.luck.wide(), 1))
+            .collect();
+        let ended = Command::AttemptEnded {
+            lease,
+            usage: self.luck.usage(),
+            denials: self.luck.denials(),
+            children,
+            end,
+        };
+        self.runner.mail.push(ended);
+    }
+
+    /// A random attempt comes to its end, or dies without a word.
+    fn work(&mut self) {
+        let leases: Vec<Lease> = self.runner.running.keys().copied().collect();
+        if let Some(lease) = self.luck.pick(&leases).copied() {
+            if self.luck.percent(5) {
+                self.runner.running.remove(&lease);
+                self.saw("lost");
+            } else {
+                self.finish(lease);
+            }
+        }
+    }
+
+    fn finish(&mut self, lease: Lease) {
+        if let Some(call) = self.runner.running.remove(&lease) {
+            let end = self.luck.end(&call, self.faulty);
+            self.ends(lease, end);
+        }
+    }
+
+    /// A message arrives: in any order, sometimes twice.
+    fn deliver(&mut self) {
+        if self.runner.mail.is_empty() {
+            return self.work();
+        }
+        let at = self.luck.index(self.runner.mail.len());
+        let command = if self.faulty && self.luck.percent(5) {
+            self.runner.mail[at].clone()
+        } else {
+            self.runner.mail.swap_remove(at)
+        };
+        self.arrive(command);
+    }
+
+    /// What no shard ever asked for.
+    fn deliver_stale(&mut self) {
+        let lease = self.runner.running.keys().next().copied();
+        if let Some(lease) = lease {
+            let stale = [
+                Lease {
+                    epoch: lease.epoch - 1,
+                    ..lease
+                },
+                Lease {
+                    generation: lease.generation + 1,
+                    ..lease
+                },
+            ];
+            let lease = *self.luck.pick(&stale).unwrap();
+            let usage = self.luck.usage();
+            self.arrive(Command::AttemptEnded {
+                lease,
+                end: End::Finished(skep_rules::plan::Outcome::Done(Payload::Inline(vec![]))),
+                usage,
+                denials: vec![],
+                children: vec![],
+            });
+        }
+    }
+
+    fn arrive(&mut self, command: Command) {
+        let current = match &command {
+            Command::AttemptEnded { lease, .. } | Command::AttemptStarted { lease } => {
+                let task = self.shard.state().task(lease.task);
+                Some(
+                    task.and_then(|task| task.held.as_ref())
+                        .is_some_and(|held| held.lease == *lease),
+                )
+            }
+            _ => None,
+        };
+        let before = self.shard.position();
+        let reply = self.submit(command).expect("what a runner says is never refused");
+        if let Some(current) = current {
+            assert_eq!(
+                reply == Reply::Fenced,
+                !current,
+                "exactly what does not hold the task is fenced"
+            );
+        }
+        if reply == Reply::Fenced {
+            assert_eq!(self.shard.position(), before, "what is fenced changes nothing");
+            self.saw("fenced");
+        }
+    }
+
+    fn pass(&mut self) {
+        let most = [100, 2_000, 10_000, 200_000][self.luck.index(4)];
+        self.now = self.now.after(Millis(self.luck.below(most)));
+        if self.luck.percent(60) {
+            self.beat();
+        }
+        self.tick();
+    }
+
+    fn tick(&mut self) {
+        let output = self.shard.tick(self.now);
+        self.perform(output);
+    }
+
+    /// Beats of some of what runs; the others are lost.
+    fn beat(&mut self) {
+        let leases: Vec<Lease> = self.runner.running.keys().copied().collect();
+        let beats: Vec<Beat> = leases
+            .into_iter()
+            .filter(|_| self.luck.percent(80))
+            .map(|lease| Beat {
+                lease,
+                crossings: 1,
+                fuel: skep_rules::quantity::Fuel(1),
+                percent: None,
+            })
+            .collect();
+        self.shard.beats(self.now, &beats);
+    }
+
+    fn sync(&mut self) {
+        let batches = self.luck.index(self.disk.pending() + 1);
+        self.sync_some(batches);
+    }
+
+    fn sync_all(&mut self) {
+        self.sync_some(self.disk.pending());
+    }
+
+    fn sync_some(&mut self, batches: usize) {
+        let durable = self.disk.sync(batches);
+        for notice in self.shard.durable(durable) {
+            let Changed::Task { task, state, .. } = notice.what else {
+                continue;
+            };
+            self.saw(name_of(state));
+            if state.is_ended() {
+                assert_eq!(self.ended.insert(task, state), None, "{task} ends once");
+                let row = self.archived(task).expect("an ended task has a row");
+                assert_eq!(row.state, state);
+            }
+        }
+        let (kept, owed) = std::mem::take(&mut self.owed)
+            .into_iter()
+            .partition(|(at, _)| *at > durable);
+        self.owed = kept;
+        for (_, Promise::Accepted(tasks, key)) in owed {
+            self.accepted.extend(tasks.iter().copied());
+            if let Some((key, digest)) = key {
+                self.keys.insert(key, (digest, tasks));
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        let checkpoint = self.shard.checkpoint();
+        self.disk.write_checkpoint(checkpoint);
+        self.saw("checkpoint");
+    }
+
+    /// The host dies; the disk has kept a prefix.
+    fn crash(&mut self) {
+        self.sync_kept();
+        self.disk.crash();
+        self.owed.clear();
+        self.runner = Runner::default();
+        self.shard = self.disk.recover();
+        assert!(self.shard.state().index_is_right());
+        self.now = self.now.after(Millis(self.luck.below(60_000)));
+        let output = self.shard.resume(self.now);
+        self.perform(output);
+        self.saw("crash");
+        let accepted: Vec<TaskId> = self.accepted.iter().copied().collect();
+        for id in accepted {
+            let known = self.shard.state().task(id).is_some() || self.archived(id).is_some();
+            assert!(known, "{id} was accepted and is lost");
+        }
+        let ended: Vec<_> = self.ended.iter().map(|(id, state)| (*id, *state)).collect();
+        for (id, state) in ended {
+            assert_eq!(
+                self.archived(id).map(|task| task.state),
+                Some(state),
+                "what has ended stays so"
+            );
+            assert!(self.shard.state().task(id).is_none_or(|task| task.state == state));
+        }
+    }
+
+    /// The disk may have got further than anybody was told.
+    fn sync_kept(&mut self) {
+        let batches = self.luck.index(self.disk.pending() + 1);
+        self.disk.sync(batches);
+    }
+
+    /// A replay of what the disk has gives the state that lives.
+    fn replay_is_the_same(&self) {
+        let again = self.disk.recover();
+        let (live, replayed) = (self.shard.state(), again.state());
+        assert!(live.tasks().eq(replayed.tasks()));
+        assert!(live.agents().eq(replayed.agents()));
+        assert!(live.crews().eq(replayed.crews()));
+        assert!(live.plugins().eq(replayed.plugins()));
+    }
+
+    fn ending(&self, id: TaskId) -> Option<TaskState> {
+        self.shard
+            .state()
+            .task(id)
+            .cloned()
+            .or_else(|| self.archived(id))
+            .map(|task| task.state)
+    }
+
+    fn assemble(&mut self) {
+        let name = format!("crew-{}", self.luck.below(6));
+        let mut text = format!("name = \"{name}\"\n");
+        for (at, plugin) in ["worker", "planner", "checker", "all"].iter().enumerate() {
+            if at == 0 || self.luck.percent(70) {
+                let replicas = self.luck.below(3) + 1;
+                text.push_str(&format!(
+                    "[[agent]]\nname = \"{plugin}\"\nplugin = \"sim/{plugin}@1.0.0\"\nreplicas = {replicas}\n"
+                ));
+            }
+        }
+        let manifest = CrewManifest::parse(&text).unwrap();
+        let size: usize = manifest.members.iter().map(|member| member.agent_names().count()).sum();
+        let command = Command::AssembleCrew {
+            crew: CrewId::new(self.luck.wide(), 1),
+            agents: (0..size).map(|_| AgentId::new(self.luck.wide(), 1)).collect(),
+            manifest: manifest.clone(),
+            plugins: self.plugins.clone(),
+            ceiling: Ceiling::default(),
+            by: "sim".into(),
+        };
+        let taken = self.shard.state().crew_named(&manifest.name).is_some();
+        match self.submit(command) {
+            Ok(reply) => assert!(matches!(reply, Reply::Assembled(_)) && !taken),
+            Err(rejection) => assert!(taken && rejection.reason == Reason::Conflict, "{rejection}"),
+        }
+    }
+
+    fn submit_tasks(&mut self) {
+        let crews: Vec<CrewId> = self.shard.state().crews().map(|crew| crew.id).collect();
+        let Some(crew) = self.luck.pick(&crews).copied() else {
+            return;
+        };
+        let mut tasks: Vec<NewTask> = Vec::new();
+        for _ in 0..self.luck.below(4) + 1 {
+            let earlier = tasks.last().map(|task| task.id);
+            tasks.push(self.new_task(crew, earlier));
+        }
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+        let idempotency = self.luck.percent(30).then(|| Idempotency {
+            key: format!("key-{}", self.luck.below(20)),
+            digest: Digest::of(&self.luck.below(2).to_be_bytes()),
+        });
+        let key = idempotency.clone().map(|given| (given.key, given.digest));
+        let leaning = tasks
+            .iter()
+            .flat_map(|task| &task.dependencies)
+            .any(|id| self.shard.state().task(*id).is_none() && self.archived(*id).is_some());
+        let reply = self.submit(Command::SubmitTasks {
+            crew,
+            tasks,
+            idempotency,
+            by: "sim".into(),
+        });
+        match reply {
+            Ok(Reply::Submitted { tasks, repeated }) => {
+                if repeated {
+                    self.saw("repeated");
+                } else {
+                    assert_eq!(tasks, ids);
+                }
+                if leaning {
+                    self.saw("archived dependency");
+                }
+                if let Some((known, (digest, before))) = key.as_ref().and_then(|(key, _)| self.keys.get_key_value(key))
+                {
+                    let given = key.as_ref().map(|(_, digest)| *digest);
+                    assert!(
+                        !repeated || (given == Some(*digest) && tasks == *before),
+                        "{known} answers as before"
+                    );
+                }
+                self.owed.push((self.shard.position(), Promise::Accepted(tasks, key)));
+            }
+            Ok(other) => unreachable!("{other:?}"),
+            Err(rejection) => assert!(
+                matches!(
+                    rejection.reason,
+                    Reason::NotFound | Reason::IllegalTransition | Reason::IdempotencyMismatch
+                ),
+                "{rejection}"
+            ),
+        }
+    }
+
+    fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
+        let plan = self.luck.percent(35);
+        let mut dependencies: Vec<TaskId> = earlier.into_iter().filter(|_| self.luck.percent(40)).collect();
+        if self.luck.percent(15) {
+            let known: Vec<TaskId> = self.accepted.iter().copied().collect();
+            dependencies.extend(self.luck.pick(&known));
+        }
+        let agents: Vec<String> = self
+            .shard
+            .state()
+            .agents_of(crew)
+            .map(|agent| agent.name.clone())
+            .collect();
+        NewTask {
+            id: TaskId::new(self.luck.wide(), 1),
+            seed: self.luck.draw(),
+            description: "a task".into(),
+            input: self.luck.payload(),
+            roles: if self.luck.percent(50) {
+                self.luck.roles()
+            } else {
+                BTreeSet::new()
+            },
+            agent: if self.luck.percent(10) {
+                self.luck.pick(&agents).cloned()
+            } else {
+                None
+            },
+            plan,
+            notes: if plan { vec!["a note".into()] } else { vec![] },
+            check: self.luck.percent(30),
+            max_retries: self
+                .luck
+                .percent(50)
+                .then(|| u32::try_from(self.luck.below(3)).unwrap()),
+            dependencies,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn cancel(&mut self) {
+        let tasks: Vec<TaskId> = self.shard.state().tasks().map(|task| task.id).collect();
+        if let Some(task) = self.luck.pick(&tasks).copied() {
+            let ended = self.ending(task).is_some_and(TaskState::is_ended);
+            let by = "sim".to_owned();
+            match self.submit(Command::CancelTask { task, by }) {
+                Ok(_) => assert!(!ended),
+                Err(rejection) => assert!(ended && rejection.reason == Reason::IllegalTransition),
+            }
+            assert!(self.ending(task).is_none_or(TaskState::is_ended));
+        }
+    }
+
+    fn drain(&mut self) {
+        let crews: Vec<CrewId> = self.shard.state().crews().map(|crew| crew.id).collect();
+        if let Some(crew) = self.luck.pick(&crews).copied() {
+            self.submit(Command::DrainCrew { crew, by: "sim".into() }).unwrap();
+            let state = self.shard.state();
+            assert!(
+                state
+                    .agents_of(crew)
+                    .all(|agent| matches!(agent.phase, Phase::Draining | Phase::Stopped))
+            );
+            if state.crew(crew).is_some_and(|crew| crew.phase == CrewPhase::Stopped) {
+                self.saw("stopped crew");
+            }
+        }
+    }
+}
+
+fn name_of(state: TaskState) -> &'static str {
+    let names = MUST_BE_SEEN.iter().find(|name| **name == state.to_string());
+    names.copied().unwrap_or("another state")
+}
+
+fn plugin(name: &str, exports: BTreeSet<Export>) -> Plugin {
+    let manifest = format!("[plugin]\nname = \"sim/{name}\"\nversion = \"1.0.0\"\n[provides]\nroles = {ROLES:?}\n");
+    Plugin {
+        digest: Digest::of(name.as_bytes()),
+        manifest: Manifest::parse(&manifest).unwrap(),
+        exports,
+        imports: vec!["skep:agent/log@0.1.0".into()],
+        size: Size(1),
+        installed_at: Time(0),
+        revision: 0,
+    }
+}
