@@ -22,7 +22,7 @@ const MAX_SHORT_ROWS: usize = 100;
 const MAX_CHIPS: usize = 24;
 
 /// A straw hive.
-const LOGO: &str = r#"<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M12 2c3 0 5 1.3 5.8 3H6.200C7 3.300 9 2 12 2zM5.500 6.500h13c.5.8.8 1.600 1 2.500h-15c.2-.9.500-1.700 1-2.500zM4.200 10.500h15.600c.1.800.200 1.700.200 2.500H4c0-.8.100-1.700.200-2.500zM3.700 14.500h16.600l.2 2.500h-5.600a3 3 0 0 0-5.800 0H3.500zM3.300 18.500H9V21H3.100zm11.700 0h5.700l.2 2.500H15z"/></svg>"#;
+const LOGO: &str = r#"<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M12 2c3 0 5 1.3 5.8 3H6.2C7 3.3 9 2 12 2zM5.5 6.5h13c.5.8.8 1.6 1 2.5h-15c.2-.9.5-1.7 1-2.5zM4.2 10.5h15.6c.1.8.2 1.7.2 2.5H4c0-.8.1-1.7.2-2.5zM3.7 14.5h16.6l.2 2.5h-5.6a3 3 0 0 0-5.8 0H3.5zM3.3 18.5H9V21H3.1zm11.7 0h5.7l.2 2.5H15z"/></svg>"#;
 
 /// A page under construction.
 #[derive(Default)]
@@ -114,8 +114,8 @@ fn tiles(page: &mut Page, report: &Report) {
         (if secrets > 0 { "alarm" } else { "good" }, number(secrets), "secrets"),
         ("", number(report.licenses.total()), "licence findings"),
         ("", number(report.todos.total()), "to-do markers"),
-        ("good", number(refused), "attempts denied"),
-        ("", duration(report.duration_ms()), "from start to report"),
+        ("good", number(refused), "denied attempts"),
+        ("", duration(report.duration_ms()), "duration"),
     ];
     push!(page, "<div class=\"tiles\">");
     for (class, value, label) in tiles {

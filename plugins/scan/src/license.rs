@@ -175,7 +175,6 @@ pub fn has_header(head: &[u8]) -> bool {
         "licensed under",
         "(c) ",
         "©",
-        "spdx",
         "public domain",
         "all rights reserved",
     ];

@@ -356,3 +356,163 @@ impl Sight<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::{BUFFER, CONTEXT};
+
+    const TOKEN: &str = "ghp_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7aB3dE6gH9jK2";
+
+    fn entry(path: &str) -> Entry {
+        Entry {
+            path: path.to_owned(),
+            ..Entry::default()
+        }
+    }
+
+    fn scan(scan: Scan, files: &[(&str, &[u8])]) -> Report {
+        let root = tempfile::tempdir().unwrap();
+        for (path, bytes) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let files = files.iter().map(|(path, _)| entry(path)).collect();
+        Scanner::new(scan, root.path()).batch(
+            &Batch {
+                root: String::new(),
+                files,
+            },
+            |_| true,
+        )
+    }
+
+    fn lines(report: &Report) -> Vec<(&str, u64, &str)> {
+        report
+            .findings
+            .iter()
+            .map(|finding| (&*finding.rule, finding.line, &*finding.excerpt))
+            .collect()
+    }
+
+    #[test]
+    fn a_giant_line_is_read_in_pieces_and_quoted_alone() {
+        for at in [BUFFER - CONTEXT - 20, BUFFER - CONTEXT, BUFFER - 10, BUFFER, 2 * BUFFER] {
+            let mut line = b"first\n".to_vec();
+            line.resize(at, b' ');
+            line.extend_from_slice(TOKEN.as_bytes());
+            line.resize(5 * BUFFER, b' ');
+            let report = scan(Scan::Secrets, &[("app.min.js", &line)]);
+            assert_eq!(lines(&report), [("github-token", 2, "ghp_…****")], "at {at}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_as_text_is_skipped_and_counted() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a.rs"), "// TODO\n").unwrap();
+        fs::write(root.path().join("binary"), "\0// TODO\n").unwrap();
+        fs::create_dir(root.path().join("directory")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("a.rs", root.path().join("link.rs")).unwrap();
+        let names = [
+            "a.rs",
+            "binary",
+            "directory",
+            "link.rs",
+            "gone",
+            "",
+            "/etc/passwd",
+            "../a.rs",
+            "x/../a.rs",
+        ];
+        let mut files: Vec<_> = names.map(entry).into_iter().collect();
+        files.push(Entry {
+            unreadable: true,
+            ..entry("a.rs")
+        });
+        let mut scanner = Scanner::new(Scan::Todos, root.path());
+        let report = scanner.batch(
+            &Batch {
+                root: String::new(),
+                files,
+            },
+            |_| true,
+        );
+        assert_eq!((report.files, report.skipped, report.findings.len()), (1, 9, 1));
+        let stopped = scanner.batch(
+            &Batch {
+                root: String::new(),
+                files: vec![entry("a.rs"); 3],
+            },
+            |index| index < 1,
+        );
+        assert_eq!(
+            (stopped.files, stopped.skipped),
+            (1, 2),
+            "the host may stop it between two files"
+        );
+    }
+
+    #[test]
+    fn findings_are_bounded_and_the_rest_is_counted() {
+        let text = "// TODO\n".repeat(60);
+        let paths: Vec<_> = (0..12).map(|index| format!("{index}.rs")).collect();
+        let files: Vec<_> = paths.iter().map(|path| (&**path, text.as_bytes())).collect();
+        let report = scan(Scan::Todos, &files);
+        assert_eq!(
+            (report.findings.len(), report.truncated),
+            (crate::batch::MAX_FINDINGS, 12 * 60 - 400)
+        );
+        assert_eq!(report.findings[50].file, "1.rs", "at most 50 of one file");
+        assert_eq!(report.languages["Rust"], Count { files: 12, lines: 720 });
+    }
+
+    #[test]
+    fn tags_and_licences_above_cover_a_file() {
+        let report = scan(
+            Scan::Licenses,
+            &[
+                ("a/LICENSE.txt", b"Permission is hereby granted, free of charge, to any person obtaining a copy ... the above copyright notice"),
+                ("a/b/c.rs", b"fn covered() {}"),
+                ("d/e.rs", b"fn bare() {}"),
+                ("d/f.rs", b"fn bare() {}"),
+                ("d/g.rs", b"// Copyright 2026 Ada. Licensed under the Apache License."),
+                ("d/h.py", b"# SPDX-License-Identifier: GPL-3.0-or-later\n"),
+                ("d/i.rs", b"// SPDX-License-Identifier: Acme-1.0\n"),
+                ("d/j.rs", b"// SPDX-License-Identifier: MIT OR\n"),
+                ("d/k.rs", b"println!(\"SPDX-License-Identifier: {id}\");\n"),
+                ("d/data.json", b"{}"),
+            ],
+        );
+        let bare = "3 source files in d/ have no license tag, no header, and no licence file above them";
+        assert_eq!(
+            lines(&report),
+            [
+                ("license-file", 0, "MIT"),
+                ("copyleft-tag", 1, "GPL-3.0-or-later"),
+                ("unknown-license", 1, "Acme-1.0"),
+                ("malformed-tag", 1, "MIT OR"),
+                ("no-license", 0, bare),
+            ]
+        );
+    }
+
+    #[test]
+    fn no_scan_quotes_a_secret() {
+        let text = format!(
+            "// SPDX-License-Identifier: {TOKEN}\nlet k = \"{TOKEN}\"; // TODO: password = \"hunter2\" {TOKEN}\n"
+        );
+        for kind in [Scan::Secrets, Scan::Licenses, Scan::Todos] {
+            let report = scan(kind, &[("a.rs", text.as_bytes())]);
+            assert!(!report.findings.is_empty());
+            for finding in &report.findings {
+                assert!(
+                    !finding.excerpt.contains("aB3") && !finding.excerpt.contains("hunter2"),
+                    "{finding:?}"
+                );
+            }
+        }
+    }
+}
