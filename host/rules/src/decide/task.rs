@@ -249,7 +249,7 @@ impl Decision<'_> {
 }
 
 /// A task of which only the ids are known.
-pub(super) fn blank(id: TaskId, crew: CrewId) -> Task {
+pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
     Task {
         id,
         crew,

@@ -195,6 +195,34 @@ fn a_draining_crew_finishes_what_runs_and_nothing_else() {
 }
 
 #[test]
+fn what_one_decision_leaves_over_the_next_tick_takes_up() {
+    let mut bench = Bench::new();
+    let mut tasks = Vec::new();
+    for _ in 0..25 {
+        let batch: Vec<_> = (0..100).map(|_| bench.new_task()).collect();
+        tasks.extend(batch.iter().map(|task| task.id));
+        bench.submit(batch).unwrap();
+    }
+    let running = tasks[0];
+    let crew = bench.crew;
+    bench
+        .ask(Command::DrainCrew {
+            crew,
+            by: "tests".into(),
+        })
+        .unwrap();
+    for left in [1_500, 500, 1] {
+        assert!(bench.shard.is_unfinished() || left == 1);
+        assert!(bench.state().live_tasks() >= left);
+        bench.pass(0);
+    }
+    assert_eq!((bench.state().live_tasks(), bench.shard.is_unfinished()), (1, false));
+    bench.done(running);
+    assert_eq!(bench.state().crew(crew).unwrap().phase, CrewPhase::Stopped);
+    assert!(tasks.iter().skip(1).all(|task| bench.is(*task) == TaskState::Cancelled));
+}
+
+#[test]
 fn work_goes_to_the_least_used_agent_in_the_order_of_submission() {
     let mut bench = Bench::of("name = 'crew'\n[[agent]]\nname = 'w'\nplugin = 'acme/worker@1.0.0'\nreplicas = 2");
     let tasks: Vec<_> = (0..3).map(|_| bench.task(|_| {})).collect();

@@ -106,6 +106,19 @@ fn what_runs_when_a_sibling_fails_is_let_finish_but_not_tried_again() {
 }
 
 #[test]
+fn an_attempt_lost_in_a_failed_tree_is_not_given_again() {
+    let mut bench = Bench::of(
+        "name = 'crew'\n[[agent]]\nname = 'w'\nplugin = 'acme/worker@1.0.0'\nreplicas = 2\n[[agent]]\nname = 'p'\nplugin = 'acme/planner@1.0.0'",
+    );
+    let id = bench.task(|task| task.plan = true);
+    bench.end(id, End::Finished(plan(&[("a", &[]), ("b", &[])])));
+    let (a, b) = (bench.child(id, "a"), bench.child(id, "b"));
+    bench.end(a, never());
+    bench.restart();
+    assert_eq!((bench.is(id), bench.is(b)), (TaskState::Failed, TaskState::Skipped));
+}
+
+#[test]
 fn the_failure_of_an_optional_child_is_told_to_those_that_waited() {
     let (mut bench, id) = planned(&[("drill?", &[]), ("report!", &["drill"])]);
     let (drill, report) = (bench.child(id, "drill"), bench.child(id, "report"));
