@@ -83,6 +83,22 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     /// Begin a plugin: sources, SDK and contract in a new directory
     New(commands::new::Args),
+    /// Compile a plugin and embed its manifest
+    Build(commands::build::Args),
+    /// Show what a component can do and what it may reach, without running it
+    Inspect(commands::inspect::Args),
+    /// Plugins of a host
+    #[command(subcommand)]
+    Plugin(commands::plugin::Command),
+    /// Crews of a host
+    #[command(subcommand)]
+    Crew(commands::crew::Command),
+    /// Tasks of a host
+    #[command(subcommand)]
+    Task(commands::task::Command),
+    /// Agents of a host
+    #[command(subcommand)]
+    Agent(commands::agent::Command),
     /// The configuration of a host
     #[command(subcommand)]
     Config(commands::config::Command),
@@ -92,13 +108,6 @@ pub(crate) enum Command {
     Explain(commands::explain::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
-}
-
-impl Global {
-    /// Whether nothing but results may be printed.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet
-    }
 }
 
 /// How a command ends. The numbers are a promise.
@@ -191,7 +200,8 @@ mod tests {
             (cli.global.output, cli.global.timeout),
             (Format::Json, Some(Millis(5_000)))
         );
-        let cli = Cli::try_parse_from(["skep", "--output=jsonl", "explain", "--host", "http://127.0.0.1:1"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["skep", "--output=jsonl", "task", "ls", "--host", "http://127.0.0.1:1"]).unwrap();
         assert_eq!(
             (cli.global.output, cli.global.host.as_deref()),
             (Format::Jsonl, Some("http://127.0.0.1:1"))

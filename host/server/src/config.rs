@@ -45,7 +45,7 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Log {
-    /// `text` or `json`.
+    /// `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
     pub(crate) format: LogFormat,
     /// A filter as `tracing` reads it: `info`, `skep=debug,warn`.
     pub(crate) level: String,
@@ -55,6 +55,8 @@ pub(crate) struct Log {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
     /// For people.
     Text,
     /// One JSON document per line.
@@ -67,11 +69,11 @@ impl Config {
         Config {
             data_dir,
             listen: SocketAddr::from(([127, 0, 0, 1], 7_410)),
-            slots: 256,
+            slots: 1_000,
             guest_threads: 0,
             ceiling: Ceiling::default(),
             log: Log {
-                format: LogFormat::Text,
+                format: LogFormat::Auto,
                 level: "info".to_owned(),
             },
         }

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use skep_rules::quantity::Time;
 
 use crate::{
     cli::{Format, Global},
@@ -134,6 +135,9 @@ pub(crate) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<It
     for row in rows {
         table.add_row(row.map(|text| plain(&text)));
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table.trim_fmt()
 }
 
@@ -148,6 +152,30 @@ pub(crate) fn grouped(number: u64) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+/// A point in time for people: `2026-01-31 09:05:00Z`.
+pub(crate) fn time(at: Time) -> String {
+    let (days, seconds) = (at.0 / 86_400_000, at.0 / 1_000 % 86_400);
+    // Days since 0000-03-01, so that leap days end their year; 146,097 days are 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The word that a closed set uses in JSON, in lower case.
+pub(crate) fn word<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word.to_lowercase().replace('_', "-"),
+        _ => "?".to_owned(),
+    }
 }
 
 /// Bytes for people, to a tenth: `1.4 MiB`.
@@ -208,5 +236,18 @@ mod tests {
             ("420 ms".into(), "3.2 s".into(), "2 min 5 s".into())
         );
         assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (milliseconds, shown) in [
+            (0, "1970-01-01 00:00:00Z"),
+            (951_782_399_000, "2000-02-28 23:59:59Z"),
+            (951_782_400_000, "2000-02-29 00:00:00Z"),
+            (1_767_225_599_999, "2025-12-31 23:59:59Z"),
+            (4_107_542_400_000, "2100-03-01 00:00:00Z"),
+        ] {
+            assert_eq!(time(Time(milliseconds)), shown);
+        }
     }
 }

@@ -16,11 +16,7 @@ use super::{
     Context,
     inspect::{read_component, refuse},
 };
-use crate::{
-    cli::Exit,
-    failure::Failure,
-    output::bytes,
-};
+use crate::{cli::Exit, failure::Failure, output::bytes};
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -52,7 +48,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     let file = plugin::embed(&component, &manifest).map_err(|refused| refuse(&artifact, &refused))?;
 
     let name = manifest.plugin.name.as_str().rsplit('/').next().unwrap_or_default();
-    let out = args.out.clone().unwrap_or_else(|| args.path.join(format!("{name}.wasm")));
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| args.path.join(format!("{name}.wasm")));
     fs::write(&out, &file).with_context(|| format!("cannot write {}", out.display()))?;
 
     let plugin = plugin::read(&file).map_err(|refused| refuse(&out, &refused))?;
@@ -103,11 +102,19 @@ struct Message {
 
 /// Compiles the package in a directory and returns the component that cargo made of it.
 fn compile(context: &Context, dir: &Path) -> Result<PathBuf> {
-    let manifest = fs::canonicalize(dir.join("Cargo.toml"))
-        .map_err(|_| Failure::new(Exit::NotFound, format!("there is no {}", dir.join("Cargo.toml").display())))?;
+    let manifest = fs::canonicalize(dir.join("Cargo.toml")).map_err(|_| {
+        Failure::new(
+            Exit::NotFound,
+            format!("there is no {}", dir.join("Cargo.toml").display()),
+        )
+    })?;
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new(context.environment.get("CARGO").unwrap_or("cargo"));
-        command.args(arguments).arg("--manifest-path").arg(&manifest).current_dir(dir);
+        command
+            .args(arguments)
+            .arg("--manifest-path")
+            .arg(&manifest)
+            .current_dir(dir);
         command.stdin(Stdio::null());
         command
     };
@@ -121,7 +128,13 @@ fn compile(context: &Context, dir: &Path) -> Result<PathBuf> {
             .next("install Rust: https://rustup.rs; `skep doctor` shows what is missing")
     })?;
 
-    let mut command = cargo(&["build", "--release", "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    let mut command = cargo(&[
+        "build",
+        "--release",
+        "--target",
+        TARGET,
+        "--message-format=json-render-diagnostics",
+    ]);
     if offline.success() {
         command.arg("--offline");
     }
@@ -143,7 +156,9 @@ fn compile(context: &Context, dir: &Path) -> Result<PathBuf> {
     }
     if !child.wait()?.success() {
         return Err(Failure::new(Exit::Failure, "cargo did not succeed")
-            .next(format!("correct what it says above; a missing target comes with `rustup target add {TARGET}`"))
+            .next(format!(
+                "correct what it says above; a missing target comes with `rustup target add {TARGET}`"
+            ))
             .into());
     }
     artifact.ok_or_else(|| {

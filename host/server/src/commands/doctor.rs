@@ -12,7 +12,6 @@ use serde::Serialize;
 use super::{Context, new::LOCK};
 use crate::{
     cli::Exit,
-    config::Config,
     output::{bytes, grouped},
 };
 

@@ -1,19 +1,29 @@
 //! One file per verb. Each parses into an `Args` or a `Command` of its own and has one `run`, which prints through [`Output`].
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::{
     cli::{Cli, Command, Exit, Global},
+    client::Client,
     config::{Environment, Flags, Loaded, load},
     failure::Failure,
     output::Output,
 };
 
+pub(crate) mod agent;
+pub(crate) mod build;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod crew;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod inspect;
 pub(crate) mod new;
+pub(crate) mod plugin;
+mod sheet;
+pub(crate) mod task;
 
 /// What every command is given.
 #[derive(Debug)]
@@ -40,6 +50,27 @@ impl Context {
         };
         load(&flags, &self.environment, self.global.config.as_deref())
     }
+
+    /// A client of the host that the flags name.
+    pub(crate) fn client(&self) -> Result<Client> {
+        // The configuration only says where the host's files are; with --host nothing is asked of this machine.
+        let data_dir = match self.global.host {
+            Some(_) => PathBuf::new(),
+            None => self.config()?.config.data_dir,
+        };
+        Client::find(&self.global, &data_dir)
+    }
+
+    /// Waits for something that talks to a host, at most until Ctrl-C.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted").into()),
+            }
+        })
+    }
 }
 
 /// Runs the command that was typed.
@@ -54,6 +85,12 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         environment,
     };
     match cli.command {
+        Command::Build(args) => build::run(&context, &args),
+        Command::Inspect(args) => inspect::run(&context, &args),
+        Command::Plugin(command) => plugin::run(&context, &command),
+        Command::Crew(command) => crew::run(&context, &command),
+        Command::Task(command) => task::run(&context, &command),
+        Command::Agent(command) => agent::run(&context, &command),
         Command::New(args) => new::run(&context, &args),
         Command::Config(command) => config::run(&context, &command),
         Command::Doctor(args) => doctor::run(&context, &args),

@@ -14,12 +14,11 @@ use super::Context;
 use crate::{cli::Exit, failure::Failure};
 
 static TEMPLATE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/template");
-static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/rust");
-/// Gives the SDK's manifest the values that it inherits here.
-const WORKSPACE: &str = include_str!("../../../../Cargo.toml");
+/// The template holds the manifest of the SDK; its sources and the contract are taken from where they live.
+static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/rust/src");
+static CONTRACT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 /// The versions that Skep itself was built with, so that a plugin builds without a network where they are at hand.
 pub(crate) const LOCK: &str = include_str!("../../../../Cargo.lock");
-const TOOLCHAIN: &str = include_str!("../../../../rust-toolchain.toml");
 
 /// Arguments of `skep new`.
 #[derive(Debug, clap::Args)]
@@ -43,21 +42,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     let root = args.path.clone().unwrap_or_else(|| PathBuf::from(name));
     refuse_used(&root)?;
 
-    let fill = |text: &str| {
-        let filled = text.replace("{{name}}", name).replace("{{publisher}}", publisher);
-        filled.replace("{{role}}", name)
-    };
-    write(&TEMPLATE, &root, &|_, bytes| match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(fill(text).into_bytes()),
-        Err(_) => Ok(bytes.to_vec()),
-    })?;
-    write(&SDK, &root.join("skep-sdk"), &|path, bytes| match path.to_str() {
-        Some("Cargo.toml") => standalone(std::str::from_utf8(bytes)?, WORKSPACE).map(String::into_bytes),
-        _ => Ok(bytes.to_vec()),
-    })?;
-    for (file, text) in [("Cargo.lock", LOCK), ("rust-toolchain.toml", TOOLCHAIN)] {
-        put(&root.join(file), text.as_bytes())?;
-    }
+    let fill = |text: &str| text.replace("{{name}}", name).replace("{{publisher}}", publisher);
+    write(&TEMPLATE, &root, &fill)?;
+    let vendored = root.join("vendor/skep-sdk");
+    write(&SDK, &vendored.join("src"), &str::to_owned)?;
+    write(&CONTRACT, &vendored.join("wit"), &str::to_owned)?;
+    put(&root.join("Cargo.lock"), LOCK)?;
 
     let made = Made {
         plugin: format!("{publisher}/{name}"),
@@ -101,52 +91,24 @@ fn refuse_used(root: &Path) -> Result<()> {
     }
 }
 
-/// Writes an embedded directory, each file as `change` makes it.
-fn write(from: &Dir<'_>, to: &Path, change: &dyn Fn(&Path, &[u8]) -> Result<Vec<u8>>) -> Result<()> {
+/// Writes an embedded directory of texts, each as `change` makes it.
+fn write(from: &Dir<'_>, to: &Path, change: &dyn Fn(&str) -> String) -> Result<()> {
     for entry in from.entries() {
         match entry {
             DirEntry::Dir(dir) => write(dir, to, change)?,
-            DirEntry::File(file) => put(&to.join(file.path()), &change(file.path(), file.contents())?)?,
+            DirEntry::File(file) => {
+                let text = file.contents_utf8().expect("sources and templates are UTF-8");
+                put(&to.join(file.path()), &change(text))?;
+            }
         }
     }
     Ok(())
 }
 
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+fn put(path: &Path, text: &str) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// A package manifest that no longer inherits from a workspace.
-fn standalone(manifest: &str, workspace: &str) -> Result<String> {
-    let mut manifest: toml::Table = toml::from_str(manifest)?;
-    let workspace: toml::Table = toml::from_str(workspace)?;
-    let inherited = |section: &str, key: &str| {
-        let found = workspace
-            .get("workspace")
-            .and_then(|w| w.get(section))
-            .and_then(|s| s.get(key));
-        found
-            .cloned()
-            .with_context(|| format!("the workspace has no {section}.{key}"))
-    };
-    for (section, from) in [
-        ("package", "package"),
-        ("dependencies", "dependencies"),
-        ("dev-dependencies", "dependencies"),
-    ] {
-        let Some(toml::Value::Table(table)) = manifest.get_mut(section) else {
-            continue;
-        };
-        for (key, value) in table.iter_mut() {
-            if value.get("workspace").and_then(toml::Value::as_bool) == Some(true) {
-                *value = inherited(from, key)?;
-            }
-        }
-    }
-    manifest.remove("lints");
-    Ok(toml::to_string(&manifest)?)
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -154,15 +116,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vendored_sdk_inherits_nothing_and_brings_the_contract() {
-        let own = SDK.get_file("Cargo.toml").unwrap().contents_utf8().unwrap();
-        let text = standalone(own, WORKSPACE).unwrap();
-        assert!(!text.contains("workspace"), "{text}");
-        assert!(
-            text.contains("wit-bindgen") && text.contains("edition = \"2024\""),
-            "{text}"
-        );
-        assert!(SDK.get_file("wit/executor.wit").is_some());
+    fn everything_that_a_plugin_needs_is_embedded() {
+        for (dir, file) in [
+            (&TEMPLATE, "vendor/skep-sdk/Cargo.toml"),
+            (&SDK, "lib.rs"),
+            (&CONTRACT, "executor.wit"),
+        ] {
+            assert!(
+                dir.get_file(file).is_some_and(|file| file.contents_utf8().is_some()),
+                "{file}"
+            );
+        }
     }
 
     #[test]

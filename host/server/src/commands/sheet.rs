@@ -90,19 +90,34 @@ impl Sheet {
                     }
                 }
             }
-            None => line("plugin", "none: the component carries no manifest (`skep build` embeds skep.toml)"),
+            None => line(
+                "plugin",
+                "none: the component carries no manifest (`skep build` embeds skep.toml)",
+            ),
         }
         line("digest", &format!("sha256:{}", self.digest));
         line("size", &bytes(self.size));
         line("signature", self.signature);
-        column(&mut line, "can", self.exports.iter().map(|export| can(*export).to_owned()));
-        column(&mut line, "may", self.capabilities.iter().map(|reach| {
-            let grant = if reach.granted { ", when granted" } else { "" };
-            format!("{} ({}{grant})", reach.means, reach.interface)
-        }));
+        column(
+            &mut line,
+            "can",
+            self.exports.iter().map(|export| can(*export).to_owned()),
+        );
+        column(
+            &mut line,
+            "may",
+            self.capabilities.iter().map(|reach| {
+                let grant = if reach.granted { ", when granted" } else { "" };
+                format!("{} ({}{grant})", reach.means, reach.interface)
+            }),
+        );
         if let Some(manifest) = &self.manifest {
             column(&mut line, "asks for", asks(manifest));
-            column(&mut line, "serves", manifest.provides.roles.iter().map(ToString::to_string));
+            column(
+                &mut line,
+                "serves",
+                manifest.provides.roles.iter().map(ToString::to_string),
+            );
             line("limits", &limits(manifest));
         }
         column(&mut line, "disagrees", self.disagreements.iter().cloned());
@@ -137,11 +152,16 @@ fn asks(manifest: &Manifest) -> Vec<String> {
         Access::Write => format!("read and write files beneath {}", want.mount),
     });
     let sizes = [
-        (wants.workspace, "of scratch files in /workspace, gone after each attempt"),
+        (
+            wants.workspace,
+            "of scratch files in /workspace, gone after each attempt",
+        ),
         (wants.artifacts, "of artifacts per attempt"),
     ];
     let sizes = sizes.into_iter().filter(|(size, _)| *size > Size(0));
-    files.chain(sizes.map(|(size, what)| format!("{size} {what}"))).collect()
+    files
+        .chain(sizes.map(|(size, what)| format!("{size} {what}")))
+        .collect()
 }
 
 fn limits(manifest: &Manifest) -> String {
@@ -194,18 +214,31 @@ mod tests {
 
     #[test]
     fn an_agent_that_asks_for_nothing_says_so() {
-        let scan = scan("[plugin]\nname='a/b'\nversion='1.0.0'", &["skep:agent/log@0.1.0", "wasi:io/poll@0.2.6"]);
+        let scan = scan(
+            "[plugin]\nname='a/b'\nversion='1.0.0'",
+            &["skep:agent/log@0.1.0", "wasi:io/poll@0.2.6"],
+        );
         let text = Sheet::of(&scan).to_text();
-        for line in ["asks for    nothing\n", "can         execute tasks\n", "disagrees   nothing\n", "signature   unsigned\n"] {
+        for line in [
+            "asks for    nothing\n",
+            "can         execute tasks\n",
+            "disagrees   nothing\n",
+            "signature   unsigned\n",
+        ] {
             assert!(text.contains(line), "{text}");
         }
     }
 
     #[test]
     fn wants_are_told_in_words_and_contradictions_named() {
-        let manifest = "[plugin]\nname='a/b'\nversion='1.0.0'\n[wants]\nartifacts='1MiB'\nfiles=[{mount='/input',access='write'}]";
+        let manifest =
+            "[plugin]\nname='a/b'\nversion='1.0.0'\n[wants]\nartifacts='1MiB'\nfiles=[{mount='/input',access='write'}]";
         let text = Sheet::of(&scan(manifest, &[])).to_text();
-        for part in ["read and write files beneath /input", "1MiB of artifacts", "which the component does not import"] {
+        for part in [
+            "read and write files beneath /input",
+            "1MiB of artifacts",
+            "which the component does not import",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

@@ -132,9 +132,7 @@ fn value(line: &[u8], key: Range<usize>, mut cursor: Cursor<'_>) -> Option<Assig
 
 fn tagged(line: &[u8], key: Range<usize>, start: usize) -> Option<Assignment> {
     let rest = line.get(start..)?;
-    // `<user>:<password>@host` is no element.
-    let length = memchr::memmem::find(rest, b"</")
-        .filter(|length| !rest.get(..*length).is_some_and(|value| value.contains(&b'<')))?;
+    let length = memchr::memchr(b'<', rest).unwrap_or(rest.len());
     Some(Assignment {
         key,
         value: start..start + length,

@@ -1,0 +1,378 @@
+//! `skep task`: submits tasks and shows them, their trees and their logs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use skep::http::api::task::{AttemptLog, NewTask, RetryPolicy, Task, Tree};
+use skep_rules::{
+    id::Role,
+    limits::{MAX_BODY_BYTES, MAX_WAIT},
+    quantity::Millis,
+    reason::Reason,
+    task::TaskState,
+};
+
+use super::Context;
+use crate::{
+    cli::Exit,
+    client::{Client, escape},
+    failure::Failure,
+    output::{bytes, duration, fuel, time, word},
+};
+
+/// `skep task …`
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Submit a task
+    Submit(Box<Submit>),
+    /// List tasks
+    Ls {
+        /// Only those of this crew: id, its beginning, or name
+        #[arg(long)]
+        crew: Option<String>,
+        /// Only those in this state, for instance `failed`
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// Show one with its result
+    Show {
+        /// Id or its beginning
+        task: String,
+    },
+    /// Show one with its parts
+    Tree {
+        /// Id or its beginning
+        task: String,
+    },
+    /// Show what its attempts wrote
+    Logs {
+        /// Id or its beginning
+        task: String,
+    },
+}
+
+/// Arguments of `skep task submit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Submit {
+    /// The crew: id, its beginning, or name; may be left out where there is only one
+    #[arg(long)]
+    crew: Option<String>,
+    /// Any agent with this role may do it; give several for any of them
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<Role>,
+    /// Only this agent may do it: id, its beginning, or name in the crew
+    #[arg(long)]
+    agent: Option<String>,
+    /// What to work on
+    #[arg(long, value_name = "JSON|@FILE", default_value = "null")]
+    input: String,
+    /// What it is, for people
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    description: String,
+    /// Have a planner split it first
+    #[arg(long)]
+    plan: bool,
+    /// Have a checker look at the result
+    #[arg(long)]
+    check: bool,
+    /// A file to give along to the planner
+    #[arg(long = "note", value_name = "FILE")]
+    notes: Vec<PathBuf>,
+    /// Executions after the first that failed
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// A label for finding it again
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
+    labels: Vec<(String, String)>,
+    /// A task whose end it waits for
+    #[arg(long = "after", value_name = "TASK")]
+    dependencies: Vec<String>,
+    /// Wait so long for its end and print it then
+    #[arg(long, value_name = "DURATION")]
+    wait: Option<Millis>,
+}
+
+/// `KEY=VALUE`
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it has the form KEY=VALUE")?;
+    match key {
+        "" => Err("the key is empty".to_owned()),
+        _ => Ok((key.to_owned(), value.to_owned())),
+    }
+}
+
+pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
+    if let Command::Submit(args) = command {
+        return submit_and_print(context, args);
+    }
+    let client = context.client()?;
+    match command {
+        Command::Submit(_) => {}
+        Command::Ls { crew, state } => {
+            let state = state.as_ref().map(|state| state.to_uppercase().replace('-', "_"));
+            let query: Vec<String> = [("crew", crew), ("state", &state)]
+                .iter()
+                .filter_map(|(key, value)| value.as_ref().map(|value| format!("{key}={}", escape(value))))
+                .collect();
+            let tasks: Vec<Task> = context.wait(client.list(&format!("/v1/tasks?{}", query.join("&"))))?;
+            context.output.list(
+                &tasks,
+                ["task", "state", "attempts", "submitted", "description"],
+                |task| {
+                    let description = task.name.as_ref().map_or(task.description.clone(), ToString::to_string);
+                    [
+                        task.task_id.to_string(),
+                        word(&task.state),
+                        task.attempts.to_string(),
+                        time(task.created_at),
+                        description,
+                    ]
+                },
+            )?;
+        }
+        Command::Show { task } => {
+            let task: Task = context.wait(client.get(&path(task, "")))?;
+            context.output.one(&task, || describe(&task))?;
+        }
+        Command::Tree { task } => {
+            let tree: Tree = context.wait(client.get(&path(task, "/tree")))?;
+            context.output.one(&tree, || {
+                let mut text = String::new();
+                draw(&tree, "", "", &mut text);
+                text
+            })?;
+        }
+        Command::Logs { task } => {
+            let logs: Vec<AttemptLog> = context.wait(client.list(&path(task, "/logs")))?;
+            match context.output.for_people() {
+                true => context.output.one(&logs, || logs.iter().map(log).collect())?,
+                false => context.output.list(&logs, [], |_| [])?,
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn path(task: &str, rest: &str) -> String {
+    format!("/v1/tasks/{}{rest}", escape(task))
+}
+
+fn submit_and_print(context: &Context, args: &Submit) -> Result<Exit> {
+    let task = new_task(args)?;
+    let client = context.client()?;
+    let task = context.wait(submit(&client, &task, args.wait))?;
+    if args.wait.is_none() {
+        context
+            .output
+            .one(&task, || format!("{}  {}", task.task_id, word(&task.state)))?;
+        return Ok(Exit::Done);
+    }
+    context.output.one(&task, || match (&task.state, &task.result) {
+        (TaskState::Completed, Some(result)) => pretty(result),
+        _ => describe(&task),
+    })?;
+    if task.state == TaskState::Completed {
+        return Ok(Exit::Done);
+    }
+    if !task.state.is_ended() {
+        context
+            .output
+            .note(&format!("not ended yet; `skep task show {}` tells later", task.task_id));
+        return Ok(Exit::TimedOut);
+    }
+    context.output.note(&format!(
+        "`skep task logs {}` shows what its attempts wrote",
+        task.task_id
+    ));
+    Ok(Exit::TaskFailed)
+}
+
+/// Submits a task, waiting for its end as long as asked.
+pub(crate) async fn submit(client: &Client, task: &NewTask, wait: Option<Millis>) -> Result<Task> {
+    let wait = wait.map(|wait| wait.min(MAX_WAIT));
+    let query = wait.map(|wait| format!("?wait={wait}")).unwrap_or_default();
+    let longer = wait.map_or(Duration::ZERO, Millis::duration);
+    client.post(&format!("/v1/tasks{query}"), task, longer).await
+}
+
+fn new_task(args: &Submit) -> Result<NewTask> {
+    let note =
+        |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("cannot read the note {}", path.display()));
+    Ok(NewTask {
+        description: args.description.clone(),
+        input: read_json(&args.input)?,
+        crew: args.crew.clone(),
+        roles: args.roles.iter().cloned().collect::<BTreeSet<_>>(),
+        agent: args.agent.clone(),
+        dependencies: args.dependencies.clone(),
+        plan: args.plan,
+        notes: args.notes.iter().map(note).collect::<Result<_>>()?,
+        check: args.check,
+        retry: args.retries.map(|retries| RetryPolicy {
+            max_retries: Some(retries),
+        }),
+        labels: args.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// JSON as it was typed, or of a file (`@FILE`), or of standard input (`@-`).
+pub(crate) fn read_json(argument: &str) -> Result<Value> {
+    let Some(name) = argument.strip_prefix('@') else {
+        return serde_json::from_str(argument).map_err(|error| {
+            Failure::of(Reason::InvalidInput, format!("--input is not JSON: {error}"))
+                .next("quote it for the shell ('\"text\"', '{\"a\":1}'), or put it in a file: --input @FILE")
+                .into()
+        });
+    };
+    let mut text = String::new();
+    // One byte more than a body may have is enough to be refused.
+    let limit = MAX_BODY_BYTES as u64 + 1;
+    let read = match name {
+        "-" => std::io::stdin().lock().take(limit).read_to_string(&mut text),
+        _ => fs::File::open(name).and_then(|file| file.take(limit).read_to_string(&mut text)),
+    };
+    read.with_context(|| format!("cannot read the input {name}"))?;
+    serde_json::from_str(&text).map_err(|error| {
+        let before: usize = text
+            .split_inclusive('\n')
+            .take(error.line().saturating_sub(1))
+            .map(str::len)
+            .sum();
+        let at = (before + error.column().saturating_sub(1)).min(text.len());
+        Failure::of(Reason::InvalidInput, format!("not JSON: {error}"))
+            .at(Path::new(name), &text, Some(at..at))
+            .into()
+    })
+}
+
+/// JSON for people: text as itself.
+pub(crate) fn pretty(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => format!("{other:#}"),
+    }
+}
+
+fn describe(task: &Task) -> String {
+    let mut lines = vec![
+        ("task", task.task_id.to_string()),
+        (
+            "what",
+            task.name
+                .as_ref()
+                .map_or(task.description.clone(), |name| format!("{name} {}", task.description)),
+        ),
+        ("state", word(&task.state)),
+        ("crew", task.crew.to_string()),
+        (
+            "attempts",
+            format!(
+                "{}, {} fuel, {} at most",
+                task.attempts,
+                fuel(task.fuel.0),
+                bytes(task.peak_memory_bytes)
+            ),
+        ),
+        ("submitted", time(task.created_at)),
+    ];
+    lines.extend(task.ended_at.map(|at| {
+        (
+            "ended",
+            format!("{} after {}", time(at), duration(at.since(task.created_at).0)),
+        )
+    }));
+    lines.extend(task.assigned_agent.map(|agent| ("agent", agent.to_string())));
+    lines.extend(task.parent.map(|parent| ("part of", parent.to_string())));
+    if !task.children.is_empty() {
+        lines.push(("parts", task.children.len().to_string()));
+    }
+    if let Some(failure) = &task.failure {
+        lines.push(("failure", format!("{}: {}", failure.code, failure.message)));
+        lines.push(("", failure.code.next().to_owned()));
+    }
+    lines.extend(task.remarks.iter().map(|remark| ("sent back", remark.clone())));
+    for denial in &task.denials {
+        lines.push((
+            "denied",
+            format!("{} ({}, {} times)", denial.what, denial.reason, denial.count),
+        ));
+    }
+    lines.extend(task.result.as_ref().map(|result| ("result", pretty(result))));
+    lines.iter().map(|(key, value)| format!("{key:<12}{value}\n")).collect()
+}
+
+/// A tree with one line per task.
+fn draw(tree: &Tree, first: &str, rest: &str, text: &mut String) {
+    let task = &tree.task;
+    let name = task
+        .name
+        .as_ref()
+        .map_or(task.description.as_str(), |name| name.as_str());
+    let failure = task
+        .failure
+        .as_ref()
+        .map(|failure| format!(" {}", failure.code))
+        .unwrap_or_default();
+    text.push_str(&format!(
+        "{first}{name}  {}{failure}  {}\n",
+        word(&task.state),
+        task.task_id
+    ));
+    for (at, child) in tree.children.iter().enumerate() {
+        let last = at + 1 == tree.children.len();
+        let (branch, below) = if last { ("└ ", "  ") } else { ("├ ", "│ ") };
+        draw(child, &format!("{rest}{branch}"), &format!("{rest}{below}"), text);
+    }
+}
+
+fn log(attempt: &AttemptLog) -> String {
+    let mut text = format!("attempt {} by {}: {}\n", attempt.epoch, attempt.agent, attempt.end);
+    if attempt.omitted > 0 {
+        text.push_str(&format!("  … {} earlier lines are not kept\n", attempt.omitted));
+    }
+    for line in &attempt.lines {
+        let fields: String = line
+            .fields
+            .iter()
+            .map(|(key, value)| format!(" {key}={value}"))
+            .collect();
+        text.push_str(&format!(
+            "  {:>8}  {:<6} {}{fields}\n",
+            duration(line.at.0),
+            line.level,
+            line.message
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_is_json_typed_or_from_a_file() {
+        assert_eq!(read_json("{\"a\":1}").unwrap(), serde_json::json!({"a": 1}));
+        let wrong = read_json("Ada").unwrap_err();
+        assert_eq!(wrong.downcast_ref::<Failure>().unwrap().exit, Exit::Invalid);
+
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("in.json");
+        fs::write(&path, "{\n  \"a\": x\n}").unwrap();
+        let shown = read_json(&format!("@{}", path.display())).unwrap_err().to_string();
+        assert!(shown.contains("in.json:2:8") && shown.contains("^"), "{shown}");
+    }
+
+    #[test]
+    fn labels_are_pairs() {
+        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(pair("a").is_err() && pair("=b").is_err());
+    }
+}
