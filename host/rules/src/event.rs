@@ -110,6 +110,13 @@ pub enum Event {
         #[n(0)]
         root: TaskId,
     },
+    /// An attempt ended that did not hold its task any more. It changes nothing; the audit log tells of it.
+    #[n(10)]
+    AttemptFenced {
+        /// Which.
+        #[n(0)]
+        lease: Lease,
+    },
 }
 
 /// How a task changed. Every change but `Assigned` and `Started` ends the lease in force and frees its slot.

@@ -28,14 +28,22 @@ pub(crate) struct Need {
 }
 
 impl Need {
+    /// Anybody who has this export.
+    pub(crate) fn any(export: Export) -> Need {
+        Need {
+            export,
+            agent: None,
+            roles: BTreeSet::new(),
+            except: None,
+            check: false,
+        }
+    }
+
     pub(crate) fn of(task: &Task) -> Need {
         match task.export() {
             Export::Checker => Need {
-                export: Export::Checker,
-                agent: None,
-                roles: BTreeSet::new(),
                 except: task.executed_by,
-                check: false,
+                ..Need::any(Export::Checker)
             },
             export @ (Export::Executor | Export::Planner) => Need {
                 export,
@@ -48,8 +56,8 @@ impl Need {
     }
 }
 
-/// A free slot, in the order in which agents are chosen: least load, fewest tasks, place in the crew.
-pub(crate) type Free = (CrewId, u32, u64, u32, AgentId);
+/// An agent as it is ranked among others: least load, fewest tasks, place in the crew.
+pub(crate) type Rank = (u32, u64, u32, AgentId);
 
 /// A queue in the order of creation.
 type Queue = BTreeSet<(u64, TaskId)>;
@@ -62,8 +70,10 @@ pub(crate) struct Index {
     pub(crate) draining: BTreeSet<CrewId>,
     /// Crews that have stopped, the oldest end first.
     pub(crate) stopped: BTreeSet<(Option<Time>, CrewId)>,
-    /// Agents in READY.
-    pub(crate) free: BTreeSet<Free>,
+    /// Agents in READY, by member: whether an agent can serve is a matter of its member.
+    free: BTreeSet<(CrewId, u32, Rank)>,
+    /// Agents that have work, or can be given some now or once they are warm, by member.
+    able: BTreeSet<(CrewId, u32, AgentId)>,
     /// Agents in PROVISIONING.
     pub(crate) cold: BTreeSet<AgentId>,
     /// Agents in DRAINING without a lease.
@@ -144,9 +154,12 @@ impl Index {
         if agent.phase != Phase::Stopped {
             *self.unstopped.entry(agent.crew).or_default() += 1;
         }
+        if agent.phase.may_serve() {
+            self.able.insert((agent.crew, agent.member, agent.id));
+        }
         match agent.phase {
             Phase::Provisioning => drop(self.cold.insert(agent.id)),
-            Phase::Ready => drop(self.free.insert(free(agent))),
+            Phase::Ready => drop(self.free.insert((agent.crew, agent.member, rank(agent)))),
             Phase::Draining if agent.active == 0 => drop(self.idle.insert(agent.id)),
             _ => {}
         }
@@ -158,7 +171,8 @@ impl Index {
         }
         self.cold.remove(&agent.id);
         self.idle.remove(&agent.id);
-        self.free.remove(&free(agent));
+        self.free.remove(&(agent.crew, agent.member, rank(agent)));
+        self.able.remove(&(agent.crew, agent.member, agent.id));
     }
 
     pub(crate) fn forget_agent(&mut self, agent: &Agent) {
@@ -198,13 +212,8 @@ impl Index {
 
     /// The oldest task of every queue of a crew.
     pub(crate) fn heads(&self, crew: CrewId) -> Vec<(u64, TaskId, Need)> {
-        let lowest = Need {
-            export: Export::Executor,
-            agent: None,
-            roles: BTreeSet::new(),
-            except: None,
-            check: false,
-        };
+        // The lowest of all needs.
+        let lowest = Need::any(Export::Executor);
         let queues = self
             .demand
             .range((crew, lowest)..)
@@ -221,10 +230,20 @@ impl Index {
             .and_then(|queue| queue.first().copied())
     }
 
-    /// Agents of a crew with a free slot, in the order in which they are chosen.
-    pub(crate) fn free_in(&self, crew: CrewId) -> impl Iterator<Item = AgentId> + '_ {
-        let range = self.free.range((crew, 0, 0, 0, AgentId::new(0, 0))..);
-        range.take_while(move |(of, ..)| *of == crew).map(|(.., agent)| *agent)
+    /// Agents of a member with a free slot, the best first.
+    pub(crate) fn free_of(&self, crew: CrewId, member: u32) -> impl Iterator<Item = Rank> + '_ {
+        let range = self.free.range((crew, member, (0, 0, 0, AgentId::new(0, 0)))..);
+        range
+            .take_while(move |(of, at, _)| (*of, *at) == (crew, member))
+            .map(|(.., rank)| *rank)
+    }
+
+    /// Agents of a member that can serve, now or once they are warm.
+    pub(crate) fn able_of(&self, crew: CrewId, member: u32) -> impl Iterator<Item = AgentId> + '_ {
+        let range = self.able.range((crew, member, AgentId::new(0, 0))..);
+        range
+            .take_while(move |(of, at, _)| (*of, *at) == (crew, member))
+            .map(|(.., agent)| *agent)
     }
 
     pub(crate) fn held(&self) -> impl Iterator<Item = TaskId> + '_ {
@@ -382,8 +401,8 @@ fn queued(task: &Task) -> bool {
     }
 }
 
-fn free(agent: &Agent) -> Free {
-    (agent.crew, agent.active, agent.tasks, agent.place, agent.id)
+fn rank(agent: &Agent) -> Rank {
+    (agent.active, agent.tasks, agent.place, agent.id)
 }
 
 /// One less; what is at zero is not there.

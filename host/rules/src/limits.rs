@@ -127,6 +127,14 @@ pub const YIELD_FUEL: u64 = 100_000;
 pub const WATCHDOG: Millis = Millis(1_000);
 /// Open descriptors of one attempt.
 pub const MAX_DESCRIPTORS: u32 = 64;
+/// A path that a guest names: what operating systems take.
+pub const MAX_PATH_BYTES: usize = 4 << 10;
+/// Random bytes that one call hands out: they are made while the guest's thread waits.
+pub const MAX_RANDOM_BYTES: usize = 1 << 20;
+/// The text of one denial; the rest is cut.
+pub const MAX_DENIAL_BYTES: usize = 256;
+/// One line of a log; a longer line of output becomes several.
+pub const MAX_LOG_LINE_BYTES: usize = 4 << 10;
 
 /// Body of a request other than an upload.
 pub const MAX_BODY_BYTES: usize = 1 << 20;

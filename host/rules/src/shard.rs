@@ -95,6 +95,9 @@ impl Shard {
 
     /// Begins to live after a recovery: attempts of the life before are lost and their tasks go back in the queue, agents are warmed again.
     /// Of a state without agents it makes nothing.
+    ///
+    /// Make its entries durable before performing its effects. Then no generation of an agent is given twice, and a message of the life
+    /// before, from a runner that outlived its host, cannot be taken for one of this life.
     pub fn resume(&mut self, now: Time) -> Output {
         self.observed = Observed::default();
         self.observed.stirred.extend(self.state.crews().map(|crew| crew.id));

@@ -16,7 +16,10 @@ use skep_rules::{
     seam::{HostCall, HostReply, RunnerEvent},
 };
 
+mod caps;
+mod denials;
 mod escape;
+mod meter;
 pub mod plugin;
 
 /// How a [`Runner`] is set up.

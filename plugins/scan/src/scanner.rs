@@ -455,6 +455,33 @@ mod tests {
         );
     }
 
+    /// A file made of beginnings costs little more than any other: it must not take its batch along.
+    #[test]
+    fn hostile_files_are_scanned_to_their_end() {
+        let pieces = [
+            "token=",
+            "token=\"",
+            "://a:",
+            "eyJ-",
+            "eyJa.",
+            "glpat-",
+            "github_pat_",
+            "-----BEGIN ",
+            "TODO ",
+            "TODO\n",
+            "\"// TODO ",
+            "/* TODO\n",
+            "</password>",
+        ];
+        for piece in pieces {
+            let text = piece.repeat((128 << 10) / piece.len());
+            for kind in [Scan::Secrets, Scan::Todos] {
+                let report = scan(kind, &[("a.rs", text.as_bytes()), ("a.env", text.as_bytes())]);
+                assert_eq!(report.files, 2, "{piece}");
+            }
+        }
+    }
+
     #[test]
     fn findings_are_bounded_and_the_rest_is_counted() {
         let text = "// TODO\n".repeat(60);

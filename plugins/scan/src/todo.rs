@@ -12,6 +12,12 @@ const MARKERS: [(&str, &str); 4] = [("TODO", "todo"), ("FIXME", "fixme"), ("HACK
 /// How far back the opener of a block comment is looked for, in bytes.
 const LOOK_BACK: usize = 16 << 10;
 
+/// How far back on its line the opener of a line comment is looked for, in bytes.
+const LINE_LOOK_BACK: usize = 1 << 10;
+
+/// Markers outside comments that are looked into per block. Code has a handful; a file made of them must not cost its batch the attempt.
+const MAX_FAILED: usize = 512;
+
 /// A marker in a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -46,20 +52,22 @@ impl Todos {
     /// Show every marker of the owned part of a block, the first of each line only.
     pub fn find(&self, block: &Block<'_>, comments: &Comments, mut report: impl FnMut(Found)) {
         let end = block.bytes.len().min(block.owned.end + 8);
-        let mut line_end = 0;
+        let (mut line_end, mut failed) = (0, 0);
         for hit in self
             .markers
             .find_iter(Input::new(block.bytes).range(block.owned.start..end))
         {
-            if hit.start() >= block.owned.end {
+            if hit.start() >= block.owned.end || failed == MAX_FAILED {
                 break;
             }
             if hit.start() < line_end || !is_word(block.bytes, hit.start(), hit.end()) {
                 continue;
             }
-            if is_comment(block, hit.start(), comments)
-                && let Some((_, rule)) = MARKERS.get(hit.pattern().as_usize())
-            {
+            if !is_comment(block, hit.start(), comments) {
+                failed += 1;
+                continue;
+            }
+            if let Some((_, rule)) = MARKERS.get(hit.pattern().as_usize()) {
                 report(Found { rule, at: hit.start() });
                 line_end = block.line_range(hit.start()).end;
             }
@@ -128,7 +136,8 @@ fn is_word(text: &[u8], start: usize, end: usize) -> bool {
 
 fn is_comment(block: &Block<'_>, at: usize, comments: &Comments) -> bool {
     let line = block.line_range(at);
-    let before = block.bytes.get(line.start..at).unwrap_or_default();
+    let start = line.start.max(at.saturating_sub(LINE_LOOK_BACK));
+    let before = block.bytes.get(start..at).unwrap_or_default();
     if comments
         .line
         .iter()
@@ -144,41 +153,63 @@ fn is_comment(block: &Block<'_>, at: usize, comments: &Comments) -> bool {
     starts_with_star || is_inside_block(block.bytes, at, comments)
 }
 
-/// Does a line comment open before the end of this text?
+/// Does a line comment open before the end of this text, outside a string?
 fn opens_comment(before: &[u8], opener: &[u8]) -> bool {
-    memchr::memmem::find_iter(before, opener).any(|at| {
-        let lead = before.get(..at).unwrap_or_default();
-        let previous = lead.last().copied().unwrap_or(b' ');
-        // `https://`, `$#`, `a--`, `&quot;`: an opener of one of these lengths is part of something when it sticks to a word.
+    let mut string = Quotes::default();
+    before.iter().enumerate().any(|(at, byte)| {
+        // `https://`, `$#`, `a--`: an opener that sticks to what is before it is a part of that.
         let sticks = match opener {
-            b"//" => previous == b':',
-            _ => !(previous.is_ascii_whitespace() || previous == *opener.first().unwrap_or(&b' ')),
+            b"//" => string.previous == b':',
+            _ => !(string.previous.is_ascii_whitespace() || string.previous == *opener.first().unwrap_or(&b' ')),
         };
-        !sticks && !is_in_string(lead)
+        let opens = !sticks && !string.is_open() && before.get(at..).is_some_and(|rest| rest.starts_with(opener));
+        string.next(*byte);
+        opens
     })
 }
 
-/// Is the end of this text inside a string? Counts quotes that are not escaped; an apostrophe within a word is none.
-fn is_in_string(text: &[u8]) -> bool {
-    let mut open = None;
-    let mut previous = b' ';
-    let mut is_escaped = false;
-    for &byte in text {
-        let is_quote = matches!(byte, b'"' | b'\'' | b'`') && !is_escaped;
-        match open {
-            Some(quote) if is_quote && byte == quote => open = None,
-            None if is_quote
-                && !(byte == b'\'' && (previous.is_ascii_alphanumeric() || matches!(previous, b'<' | b'&'))) =>
-            {
-                open = Some(byte)
-            }
+/// Follows the quotes of a line that are not escaped; an apostrophe within a word is none.
+struct Quotes {
+    open: Option<u8>,
+    previous: u8,
+    is_escaped: bool,
+}
+
+impl Default for Quotes {
+    fn default() -> Self {
+        Self {
+            open: None,
+            previous: b' ',
+            is_escaped: false,
+        }
+    }
+}
+
+impl Quotes {
+    fn next(&mut self, byte: u8) {
+        let is_quote = matches!(byte, b'"' | b'\'' | b'`') && !self.is_escaped;
+        let is_apostrophe =
+            byte == b'\'' && (self.previous.is_ascii_alphanumeric() || matches!(self.previous, b'<' | b'&'));
+        match self.open {
+            Some(quote) if is_quote && byte == quote => self.open = None,
+            None if is_quote && !is_apostrophe => self.open = Some(byte),
             _ => {}
         }
-        is_escaped = byte == b'\\' && !is_escaped;
-        previous = byte;
+        self.is_escaped = byte == b'\\' && !self.is_escaped;
+        self.previous = byte;
     }
-    // A single apostrophe that never closes is a lifetime or a digit separator more often than a string.
-    open.is_some_and(|quote| quote != b'\'')
+
+    /// A single apostrophe that never closes is a lifetime or a digit separator more often than a string.
+    fn is_open(&self) -> bool {
+        self.open.is_some_and(|quote| quote != b'\'')
+    }
+}
+
+/// Is the end of this text inside a string?
+fn is_in_string(text: &[u8]) -> bool {
+    let mut quotes = Quotes::default();
+    text.iter().for_each(|byte| quotes.next(*byte));
+    quotes.is_open()
 }
 
 fn is_inside_block(text: &[u8], at: usize, comments: &Comments) -> bool {

@@ -2,7 +2,8 @@
 
 use super::Decision;
 use crate::{
-    agent::{Agent, Failure},
+    agent::Failure,
+    crew_record::Member,
     event::Change,
     id::{AgentId, CrewId, TaskId},
     index::Need,
@@ -72,12 +73,13 @@ impl Decision<'_> {
         lone: Option<AgentId>,
     ) -> Option<(usize, TaskId, AgentId)> {
         heads.iter().enumerate().find_map(|(at, (_, task, need))| {
-            let mut free = self.state.index.free_in(crew);
-            let agent = free.find(|id| {
+            let free = |member| {
                 self.state
-                    .agent(*id)
-                    .is_some_and(|agent| self.state.serves(agent, need, lone))
-            })?;
+                    .index
+                    .free_of(crew, member)
+                    .find(|(.., agent)| admits(need, *agent, lone))
+            };
+            let (.., agent) = self.state.members_for(crew, need).filter_map(free).min()?;
             Some((at, *task, agent))
         })
     }
@@ -112,8 +114,9 @@ impl Decision<'_> {
     /// Whether anybody in a crew could ever take a task of this need; if not, why.
     pub(super) fn can_serve(&self, crew: CrewId, need: &Need) -> Result<(), String> {
         let lone = self.state.lone_checker(crew);
-        let mut agents = self.state.agents_of(crew).filter(|agent| agent.phase.may_serve());
-        if agents.any(|agent| self.state.serves(agent, need, lone)) {
+        let members = self.state.members_for(crew, need);
+        let mut agents = members.flat_map(|member| self.state.index.able_of(crew, member));
+        if agents.any(|agent| admits(need, agent, lone)) {
             return Ok(());
         }
         let what = match need.export {
@@ -155,28 +158,29 @@ fn call(task: &Task) -> Call {
 }
 
 impl State {
-    /// The checker of a crew that has no other.
-    fn lone_checker(&self, crew: CrewId) -> Option<AgentId> {
-        let checks = |agent: &&Agent| {
-            agent.phase.may_serve()
-                && self
-                    .member_of(agent)
-                    .is_some_and(|member| member.exports.contains(&Export::Checker))
+    /// The members of a crew whose agents are what a task needs, by their place in the manifest.
+    fn members_for<'a>(&'a self, crew: CrewId, need: &'a Need) -> impl Iterator<Item = u32> + 'a {
+        let members = self.crew(crew).map(|crew| crew.members.as_slice()).unwrap_or_default();
+        let serves = |(_, member): &(u32, &Member)| {
+            member.exports.contains(&need.export) && (need.roles.is_empty() || !need.roles.is_disjoint(&member.roles))
         };
-        let mut checkers = self.agents_of(crew).filter(checks);
-        let first = checkers.next()?;
-        checkers.next().is_none().then_some(first.id)
+        (0..).zip(members).filter(serves).map(|(at, _)| at)
     }
 
-    /// Whether an agent is what a task needs.
-    fn serves(&self, agent: &Agent, need: &Need, lone_checker: Option<AgentId>) -> bool {
-        let Some(member) = self.member_of(agent) else {
-            return false;
-        };
-        member.exports.contains(&need.export)
-            && need.agent.is_none_or(|only| only == agent.id)
-            && need.except != Some(agent.id)
-            && (need.roles.is_empty() || !need.roles.is_disjoint(&member.roles))
-            && !(need.check && lone_checker == Some(agent.id))
+    /// The checker of a crew that has no other.
+    fn lone_checker(&self, crew: CrewId) -> Option<AgentId> {
+        let need = Need::any(Export::Checker);
+        let mut checkers = self
+            .members_for(crew, &need)
+            .flat_map(|member| self.index.able_of(crew, member));
+        let first = checkers.next()?;
+        checkers.next().is_none().then_some(first)
     }
+}
+
+/// Whether a task may go to this very agent, its member aside.
+fn admits(need: &Need, agent: AgentId, lone_checker: Option<AgentId>) -> bool {
+    need.agent.is_none_or(|only| only == agent)
+        && need.except != Some(agent)
+        && !(need.check && lone_checker == Some(agent))
 }

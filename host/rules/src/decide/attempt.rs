@@ -89,6 +89,7 @@ impl Decision<'_> {
                 crew: self.state.agent(lease.agent).map(|agent| agent.crew),
                 ..self.entry(Kind::AttemptFenced, detail)
             };
+            self.emit(Event::AttemptFenced { lease });
             self.audit.push(entry);
         }
         Reply::Fenced

@@ -103,9 +103,6 @@ impl Decision<'_> {
             actor: Some(task.by.clone()),
             ..self.entry(Kind::TaskSubmitted, &task.description)
         };
-        if task.parent.is_some() {
-            self.suspects.push(id);
-        }
         self.emit(Event::TaskAccepted(Box::new(task)));
         self.audit.push(entry);
         self.observed.stirred.insert(crew);

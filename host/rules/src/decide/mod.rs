@@ -11,6 +11,9 @@ mod task;
 mod tick;
 mod view;
 
+#[cfg(test)]
+pub(crate) use task::blank;
+
 use crate::{
     audit::AuditEntry,
     command::Command,

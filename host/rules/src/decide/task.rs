@@ -203,13 +203,7 @@ impl Decision<'_> {
             .map_err(|why| Rejection::new(Reason::NotFound, why))?;
         if task.check {
             // Who will have made the result is not known yet: `Need::check` keeps one checker free of it.
-            let check = Need {
-                export: Export::Checker,
-                agent: None,
-                roles: BTreeSet::new(),
-                except: None,
-                check: false,
-            };
+            let check = Need::any(Export::Checker);
             self.can_serve(task.crew, &check)
                 .map_err(|why| Rejection::new(Reason::NotFound, why))?;
         }
@@ -255,7 +249,7 @@ impl Decision<'_> {
 }
 
 /// A task of which only the ids are known.
-pub(super) fn blank(id: TaskId, crew: CrewId) -> Task {
+pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
     Task {
         id,
         crew,

@@ -40,6 +40,7 @@ impl State {
             Event::TaskAccepted(task) => self.accept(task),
             Event::AttemptUsed { lease, usage, denials } => self.account(lease, usage, denials),
             Event::TaskMoved { task, change, at } => self.move_task(*task, change, *at),
+            Event::AttemptFenced { .. } => Ok(()),
             Event::TreeArchived { root } => {
                 let tree: Vec<TaskId> = self.tree(*root).iter().map(|task| task.id).collect();
                 for id in tree {
@@ -197,11 +198,9 @@ impl State {
             _ => None,
         };
         let task = self.tasks.get_mut(&id).ok_or_else(|| missing(id))?;
-        let from = task.state;
-        let to = target(task, change);
-        if !from.leaves_to().contains(&to) {
-            return Err(illegal(id, from, to));
-        }
+        let Some(to) = target(task.state, change) else {
+            return Err(illegal(id, task.state, format!("{change:?}")));
+        };
         self.index.remove_task(task);
         let release = (!matches!(change, Change::Assigned(_) | Change::Started))
             .then(|| task.held.take())
@@ -248,24 +247,30 @@ impl State {
     }
 }
 
-/// Where a change takes a task.
-fn target(task: &Task, change: &Change) -> TaskState {
-    let checking = task.state == TaskState::Verifying;
-    match change {
-        Change::Ready | Change::Lost | Change::Assigned(_) | Change::Started | Change::Retry { .. } if checking => {
-            TaskState::Verifying
+/// Where a change takes a task; `None` where it cannot be. This is the table of transitions.
+fn target(from: TaskState, change: &Change) -> Option<TaskState> {
+    use TaskState::{
+        Assigned, Cancelled, Completed, Failed, Pending, Ready, RetryWait, Running, Skipped, Verifying, Waiting,
+    };
+    let to = match (from, change) {
+        (Pending | RetryWait, Change::Ready) => Ready,
+        (Ready, Change::Assigned(_)) => Assigned,
+        (Assigned, Change::Started) => Running,
+        (Assigned | Running, Change::Lost) => Ready,
+        (Running, Change::Retry { .. }) => RetryWait,
+        (Running, Change::Split) => Waiting,
+        (Running | Waiting, Change::Candidate(_)) => Verifying,
+        (Running | Waiting | Verifying, Change::Completed(_)) => Completed,
+        (Verifying, Change::Ready | Change::Assigned(_) | Change::Started | Change::Lost | Change::Retry { .. }) => {
+            Verifying
         }
-        Change::Ready | Change::Lost | Change::SentBack(_) => TaskState::Ready,
-        Change::Assigned(_) => TaskState::Assigned,
-        Change::Started => TaskState::Running,
-        Change::Retry { .. } => TaskState::RetryWait,
-        Change::Candidate(_) => TaskState::Verifying,
-        Change::Split => TaskState::Waiting,
-        Change::Completed(_) => TaskState::Completed,
-        Change::Failed(_) => TaskState::Failed,
-        Change::Cancelled(_) => TaskState::Cancelled,
-        Change::Skipped(_) => TaskState::Skipped,
-    }
+        (Verifying, Change::SentBack(_)) => Ready,
+        (Pending | Ready | Running | Waiting | RetryWait | Verifying, Change::Failed(_)) => Failed,
+        (from, Change::Cancelled(_)) if !from.is_ended() => Cancelled,
+        (from, Change::Skipped(_)) if !from.is_ended() => Skipped,
+        _ => return None,
+    };
+    Some(to)
 }
 
 /// What a change does to the record besides its state.

@@ -15,6 +15,8 @@ use crate::{
 };
 
 mod apply;
+#[cfg(test)]
+mod tests;
 
 /// The journal or a checkpoint says something that cannot be: it was not written by this program, or this program is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

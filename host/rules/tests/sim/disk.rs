@@ -36,8 +36,8 @@ impl Disk {
             "a decision fits in a frame, this one has {bytes} bytes"
         );
         assert!(
-            !output.entries.is_empty() || (output.writes.is_empty()),
-            "rows come with entries"
+            !output.entries.is_empty() || (output.writes.is_empty() && output.audit.is_empty()),
+            "rows and audit entries come with entries"
         );
         if !output.entries.is_empty() {
             self.pending.push(Batch::Decision {

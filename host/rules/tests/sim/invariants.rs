@@ -20,6 +20,7 @@ pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
             assert!(cause(shard, task), "nothing will ever wake {task:?}");
         }
         busy(state);
+        doomed(state);
         crews(state);
     }
 }
@@ -128,6 +129,29 @@ fn busy(state: &State) {
                 !servant(state, task, |phase| phase == Phase::Ready),
                 "{task:?} waits beside a free agent"
             );
+        }
+    }
+}
+
+/// Nothing new begins in a tree that has failed.
+fn doomed(state: &State) {
+    let bad = |id: &skep_rules::id::TaskId| {
+        let task = state.task(*id).expect("a tree leaves memory whole");
+        task.state.is_ended() && task.state != TaskState::Completed && !task.optional
+    };
+    for task in state
+        .tasks()
+        .filter(|task| !task.state.is_ended() && task.held.is_none())
+    {
+        let mut above = task.parent;
+        while let Some(parent) = above.and_then(|id| state.task(id)) {
+            let failed = parent.state == TaskState::Waiting && parent.parts().iter().any(bad);
+            assert!(
+                !failed || task.state == TaskState::Waiting,
+                "{task:?} goes on though {} has failed",
+                parent.id
+            );
+            above = parent.parent;
         }
     }
 }

@@ -74,8 +74,9 @@ enum Promise {
 #[derive(Default)]
 struct Runner {
     running: BTreeMap<Lease, Call>,
-    /// Messages on their way to the shard.
-    mail: Vec<Command>,
+    /// Messages on their way to the shard, and the life of the host in which they were sent.
+    mail: Vec<(u64, Command)>,
+    life: u64,
 }
 
 impl World {
@@ -216,12 +217,6 @@ impl World {
         for effect in output.effects {
             self.told(effect);
         }
-        if output.reply == Reply::Fenced {
-            assert!(
-                output.entries.is_empty() || !self.faulty,
-                "what is fenced changes nothing"
-            );
-        }
         output.reply
     }
 
@@ -229,7 +224,7 @@ impl World {
     fn told(&mut self, command: RunnerCommand) {
         match command {
             RunnerCommand::Warm { agent, .. } if self.faulty && self.luck.percent(5) => {
-                self.runner.mail.push(Command::WarmFailed {
+                self.send(Command::WarmFailed {
                     agent: agent.agent,
                     generation: agent.generation,
                     reason: Reason::CompileLimit,
@@ -237,13 +232,13 @@ impl World {
                 });
                 self.saw("FAILED agent");
             }
-            RunnerCommand::Warm { agent, .. } => self.runner.mail.push(Command::Warmed {
+            RunnerCommand::Warm { agent, .. } => self.send(Command::Warmed {
                 agent: agent.agent,
                 generation: agent.generation,
             }),
             RunnerCommand::Start { .. } if self.faulty && self.luck.percent(3) => self.saw("lost"),
             RunnerCommand::Start { lease, call, .. } => {
-                self.runner.mail.push(Command::AttemptStarted { lease });
+                self.send(Command::AttemptStarted { lease });
                 self.runner.running.insert(lease, call);
             }
             RunnerCommand::Cancel { lease } => {
@@ -268,6 +263,10 @@ impl World {
         }
     }
 
+    fn send(&mut self, message: Command) {
+        self.runner.mail.push((self.runner.life, message));
+    }
+
     fn ends(&mut self, lease: Lease, end: End) {
         let children = (0..children_of(&end))
             .map(|_| TaskId::new(self.luck.wide(), 1))
@@ -279,7 +278,7 @@ impl World {
             children,
             end,
         };
-        self.runner.mail.push(ended);
+        self.send(ended);
     }
 
     /// A random attempt comes to its end, or dies without a word.
@@ -308,12 +307,16 @@ impl World {
             return self.work();
         }
         let at = self.luck.index(self.runner.mail.len());
-        let command = if self.faulty && self.luck.percent(5) {
+        let (life, command) = if self.faulty && self.luck.percent(5) {
             self.runner.mail[at].clone()
         } else {
             self.runner.mail.swap_remove(at)
         };
-        self.arrive(command);
+        let reply = self.arrive(command);
+        assert!(
+            life == self.runner.life || reply == Reply::Fenced,
+            "a life that is over has no say"
+        );
     }
 
     /// What no shard ever asked for.
@@ -342,7 +345,7 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, command: Command) {
+    fn arrive(&mut self, command: Command) -> Reply {
         let current = match &command {
             Command::AttemptEnded { lease, .. } | Command::AttemptStarted { lease } => {
                 let task = self.shard.state().task(lease.task);
@@ -353,7 +356,7 @@ impl World {
             }
             _ => None,
         };
-        let before = self.shard.position();
+        let before: Vec<Task> = self.shard.state().tasks().cloned().collect();
         let reply = self.submit(command).expect("what a runner says is never refused");
         if let Some(current) = current {
             assert_eq!(
@@ -363,9 +366,10 @@ impl World {
             );
         }
         if reply == Reply::Fenced {
-            assert_eq!(self.shard.position(), before, "what is fenced changes nothing");
+            assert!(self.shard.state().tasks().eq(&before), "what is fenced changes nothing");
             self.saw("fenced");
         }
+        reply
     }
 
     fn pass(&mut self) {
@@ -443,12 +447,19 @@ impl World {
         self.sync_kept();
         self.disk.crash();
         self.owed.clear();
-        self.runner = Runner::default();
+        self.runner.running.clear();
+        self.runner.life += 1;
+        // A runner that outlives its host speaks of a life that is over.
+        if self.luck.percent(50) {
+            self.runner.mail.clear();
+        }
         self.shard = self.disk.recover();
         assert!(self.shard.state().index_is_right());
         self.now = self.now.after(Millis(self.luck.below(60_000)));
         let output = self.shard.resume(self.now);
-        self.perform(output);
+        self.disk.append(&output);
+        self.sync_all();
+        output.effects.into_iter().for_each(|effect| self.told(effect));
         self.saw("crash");
         let accepted: Vec<TaskId> = self.accepted.iter().copied().collect();
         for id in accepted {

@@ -132,7 +132,9 @@ fn value(line: &[u8], key: Range<usize>, mut cursor: Cursor<'_>) -> Option<Assig
 
 fn tagged(line: &[u8], key: Range<usize>, start: usize) -> Option<Assignment> {
     let rest = line.get(start..)?;
-    let length = memchr::memchr(b'<', rest).unwrap_or(rest.len());
+    // `<user>:<password>@host` is no element.
+    let length = memchr::memmem::find(rest, b"</")
+        .filter(|length| !rest.get(..*length).is_some_and(|value| value.contains(&b'<')))?;
     Some(Assignment {
         key,
         value: start..start + length,

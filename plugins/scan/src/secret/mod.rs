@@ -18,6 +18,12 @@ pub const SHOWN: usize = 4;
 /// The longest secret that a rule follows: what a block shows beyond a seam.
 const MAX_SECRET: usize = crate::blocks::CONTEXT;
 
+/// The longest `user:password@host` that is followed.
+const MAX_AUTHORITY: usize = 1 << 10;
+
+/// How far behind its keyword an assignment is followed: room for the key, a type and the longest value.
+const MAX_ASSIGNMENT: usize = 640;
+
 /// A longer line is machine-made; an excerpt of it quotes the match alone, and matches too close to see their surroundings are left.
 pub const MAX_QUOTED_LINE: usize = 4096;
 
@@ -218,7 +224,9 @@ fn known_token(token: &'static Token, text: &[u8], hit: Range<usize>, mode: Mode
     if text.get(hit.clone())? != token.prefix.as_bytes() {
         return None;
     }
-    let body = run(text, hit.end, |byte| token.body.holds(byte));
+    // When finding, one byte more than the longest tells enough: a text made of prefixes must not be followed to its end from each.
+    let limit = if mode == Mode::Mask { MAX_SECRET } else { token.max + 1 };
+    let body = run(text, hit.end, limit, |byte| token.body.holds(byte));
     if body.len() < token.min {
         return None;
     }
@@ -254,7 +262,8 @@ fn known_token(token: &'static Token, text: &[u8], hit: Range<usize>, mode: Mode
 }
 
 fn assignment(text: &[u8], keyword: Range<usize>, mode: Mode) -> Option<Found> {
-    let line = line_around(text, &keyword);
+    let ahead = if mode == Mode::Mask { MAX_SECRET } else { MAX_ASSIGNMENT };
+    let line = line_around(text, &keyword, ahead);
     let found = assign::parse(line.bytes, &line.inward(&keyword))?;
     let keyword = line.inward(&keyword);
     let (rule, is_found) = match mode {
@@ -288,7 +297,7 @@ fn is_aws_secret(line: &[u8], found: &assign::Assignment) -> bool {
 
 /// The header of a private key. What is secret is everything from there to the footer or the end of the line.
 fn private_key(text: &[u8], hit: Range<usize>, mode: Mode) -> Option<Found> {
-    let line = line_around(text, &hit);
+    let line = line_around(text, &hit, MAX_SECRET);
     let hit = line.inward(&hit);
     let label = line.bytes.get(hit.end..)?;
     let dashes = memchr::memmem::find(label.get(..64).unwrap_or(label), b"-----")?;
@@ -351,10 +360,11 @@ fn json_web_token(text: &[u8], hit: Range<usize>, mode: Mode) -> Option<Found> {
         .checked_sub(1)
         .and_then(|at| text.get(at))
         .is_some_and(|byte| is_word(*byte));
-    if mode != Mode::Mask && inside_a_word {
+    // The alphabet of the parts, so that runs do not overlap and a text made of beginnings is followed once.
+    if mode != Mode::Mask && (inside_a_word || hit.start.checked_sub(1).and_then(|at| text.get(at)) == Some(&b'-')) {
         return None;
     }
-    let part = |from: usize| run(text, from, |byte| Alphabet::Url.holds(byte));
+    let part = |from: usize| run(text, from, MAX_SECRET, |byte| Alphabet::Url.holds(byte));
     let header = part(hit.start);
     let payload = part(header.end.checked_add(1)?);
     if header.len() < 12 || text.get(header.end) != Some(&b'.') || payload.len() < 8 {
@@ -386,7 +396,7 @@ fn url_password(text: &[u8], hit: Range<usize>, mode: Mode) -> Option<Found> {
                 b'/' | b'"' | b'\'' | b'`' | b'<' | b'>' | b'?' | b'#' | b'\\' | b',' | b';'
             )
     };
-    let authority = run(text, hit.end, |byte| !ends(byte));
+    let authority = run(text, hit.end, MAX_AUTHORITY, |byte| !ends(byte));
     let bytes = text.get(authority.clone())?;
     let at = memchr::memrchr(b'@', bytes)?;
     let colon = memchr::memchr(b':', bytes.get(..at)?)?;
@@ -459,7 +469,7 @@ fn random_runs(line: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         while at < line.len() {
-            let found = run(line, at, |byte| Alphabet::Url.holds(byte) || byte == b'+');
+            let found = run(line, at, MAX_SECRET, |byte| Alphabet::Url.holds(byte) || byte == b'+');
             at = found.end + 1;
             let bytes = line.get(found.clone()).unwrap_or_default();
             let classes = [u8::is_ascii_uppercase, u8::is_ascii_lowercase, u8::is_ascii_digit];
@@ -505,10 +515,10 @@ pub fn entropy(text: &[u8]) -> f32 {
         .sum()
 }
 
-/// The bytes from a position on that a test holds for, at most [`MAX_SECRET`].
-fn run(text: &[u8], from: usize, holds: impl Fn(u8) -> bool) -> Range<usize> {
+/// The bytes from a position on that a test holds for, at most `limit`.
+fn run(text: &[u8], from: usize, limit: usize, holds: impl Fn(u8) -> bool) -> Range<usize> {
     let rest = text.get(from..).unwrap_or_default();
-    let length = rest.iter().take(MAX_SECRET).take_while(|byte| holds(**byte)).count();
+    let length = rest.iter().take(limit).take_while(|byte| holds(**byte)).count();
     from..from + length
 }
 
@@ -532,14 +542,14 @@ impl Line<'_> {
     }
 }
 
-fn line_around<'a>(text: &'a [u8], hit: &Range<usize>) -> Line<'a> {
+fn line_around<'a>(text: &'a [u8], hit: &Range<usize>, ahead: usize) -> Line<'a> {
     let before = text.get(..hit.start).unwrap_or_default();
     let reach = before.len().saturating_sub(256);
     let start = before
         .get(reach..)
         .and_then(|bytes| memchr::memrchr(b'\n', bytes))
         .map_or(reach, |newline| reach + newline + 1);
-    let limit = text.len().min(hit.end.saturating_add(MAX_SECRET));
+    let limit = text.len().min(hit.end.saturating_add(ahead));
     let after = text.get(hit.end..limit).unwrap_or_default();
     let end = memchr::memchr(b'\n', after).map_or(limit, |newline| hit.end + newline);
     let bytes = text.get(start..end).unwrap_or_default();

@@ -128,6 +128,7 @@ fn assignments() {
             &format!("secret_access_key = \"{aws}\""),
             vec![("aws-secret-key", aws)],
         ),
+        ("a.py", "proxy = \"socks5h://<user>:<password>@proxy-7:1080\"", vec![]),
         ("a.rs", "let password = read_password(2);", vec![]),
         ("a.rs", "let token = Token::Ident1;", vec![]),
         ("a.py", "password = os.environ['PASSWORD1']", vec![]),

@@ -1,0 +1,259 @@
+//! Every pair of a state and a change, as tables; and the bytes that older releases wrote.
+
+use super::{Corrupt, State, decode, encode};
+use crate::{
+    agent::{Failure, Phase},
+    crew::CrewManifest,
+    crew_record::{Crew, CrewPhase, Member},
+    decide::blank,
+    event::{Change, Counts, Event, Source},
+    grant::Effective,
+    id::{AgentId, CrewId, Digest, TaskId},
+    lease::Held,
+    limits::Tier,
+    plan::Payload,
+    quantity::{Fuel, Size, Time},
+    reason::Reason,
+    seam::{Export, Lease, Usage},
+    task::{Task, TaskState},
+};
+
+fn crew_id() -> CrewId {
+    CrewId::new(1 << 16, 0)
+}
+
+fn agent_id() -> AgentId {
+    AgentId::new(2 << 16, 0)
+}
+
+fn task_id() -> TaskId {
+    TaskId::new(3 << 16, 0)
+}
+
+fn crew() -> Crew {
+    let effective = Effective {
+        mounts: Vec::new(),
+        workspace: Size(0),
+        artifacts: Size(0),
+        env: std::collections::BTreeMap::new(),
+        limits: Tier::Small.limits(),
+        word: crate::capability::GrantWord::free(),
+    };
+    Crew {
+        id: crew_id(),
+        manifest: CrewManifest::parse("name = 'c'\n[[agent]]\nname = 'a'\nplugin = 'p/q@1.0.0'").unwrap(),
+        members: vec![Member {
+            plugin: "p/q".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            digest: Digest::of(b""),
+            roles: std::collections::BTreeSet::new(),
+            exports: [Export::Executor].into(),
+            effective,
+        }],
+        phase: CrewPhase::Live,
+        size: 1,
+        created: Time(1),
+        ended: None,
+        revision: 1,
+    }
+}
+
+fn held() -> Held {
+    Held {
+        lease: Lease {
+            task: task_id(),
+            epoch: 1,
+            agent: agent_id(),
+            generation: 1,
+        },
+        export: Export::Executor,
+        since: Time(1),
+        started: false,
+    }
+}
+
+/// A state with one crew, one agent in a phase and one task in a state.
+fn state(phase: Phase, task: TaskState) -> State {
+    let mut state = State::default();
+    let assembled = Event::CrewAssembled {
+        crew: Box::new(crew()),
+        agents: vec![agent_id()],
+    };
+    state.apply(&assembled).unwrap();
+    state.agents.get_mut(&agent_id()).unwrap().phase = phase;
+    let leased = matches!(task, TaskState::Assigned | TaskState::Running);
+    let task = Task {
+        state: task,
+        held: leased.then(held),
+        candidate: (task == TaskState::Verifying).then(|| Payload::Inline(Vec::new())),
+        ..blank(task_id(), crew_id())
+    };
+    state.apply(&Event::TaskAccepted(Box::new(task))).unwrap();
+    state
+}
+
+fn failure() -> Failure {
+    Failure::new(Reason::Error, "no")
+}
+
+fn changes() -> [(&'static str, Change); 12] {
+    let given = || Source::Given(Payload::Inline(Vec::new()));
+    let retry = Change::Retry {
+        not_before: Time(9),
+        failure: failure(),
+        counts: Counts::Retry,
+    };
+    [
+        ("Ready", Change::Ready),
+        ("Assigned", Change::Assigned(held())),
+        ("Started", Change::Started),
+        ("Lost", Change::Lost),
+        ("Retry", retry),
+        ("Candidate", Change::Candidate(given())),
+        ("SentBack", Change::SentBack(String::new())),
+        ("Split", Change::Split),
+        ("Completed", Change::Completed(given())),
+        ("Failed", Change::Failed(failure())),
+        ("Cancelled", Change::Cancelled(failure())),
+        ("Skipped", Change::Skipped(failure())),
+    ]
+}
+
+/// Where each change takes a task from each state; `-` where it is refused.
+const TASKS: &str = "
+    state       Ready     Assigned  Started   Lost      Retry      Candidate SentBack Split   Completed Failed Cancelled Skipped
+    PENDING     READY     -         -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED
+    READY       -         ASSIGNED  -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED
+    ASSIGNED    -         -         RUNNING   READY     -          -         -        -       -         -      CANCELLED SKIPPED
+    RUNNING     -         -         -         READY     RETRY_WAIT VERIFYING -        WAITING COMPLETED FAILED CANCELLED SKIPPED
+    WAITING     -         -         -         -         -          VERIFYING -        -       COMPLETED FAILED CANCELLED SKIPPED
+    RETRY_WAIT  READY     -         -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED
+    VERIFYING   VERIFYING VERIFYING VERIFYING VERIFYING VERIFYING  -         READY    -       COMPLETED FAILED CANCELLED SKIPPED
+    COMPLETED   -         -         -         -         -          -         -        -       -         -      -         -
+    FAILED      -         -         -         -         -          -         -        -       -         -      -         -
+    CANCELLED   -         -         -         -         -          -         -        -       -         -      -         -
+    SKIPPED     -         -         -         -         -          -         -        -       -         -      -         -
+";
+
+#[test]
+fn every_change_takes_every_state_where_the_table_says() {
+    let mut rows = TASKS.lines().filter(|line| !line.trim().is_empty());
+    let header: Vec<&str> = rows.next().unwrap().split_whitespace().skip(1).collect();
+    let names: Vec<&str> = changes().iter().map(|(name, _)| *name).collect();
+    assert_eq!(header, names);
+    for (row, before) in rows.zip(TaskState::ALL) {
+        let mut cells = row.split_whitespace();
+        assert_eq!(cells.next(), Some(before.to_string().as_str()));
+        let mut reached = std::collections::BTreeSet::new();
+        for (expected, (name, change)) in cells.zip(changes()) {
+            let mut state = state(Phase::Ready, *before);
+            let (task, at) = (task_id(), Time(5));
+            let after = match state.apply(&Event::TaskMoved { task, change, at }) {
+                Ok(()) => {
+                    let after = state.task(task).unwrap().state;
+                    reached.insert(after);
+                    after.to_string()
+                }
+                Err(error) => {
+                    assert!(matches!(error, Corrupt::Illegal { .. }), "{error}");
+                    "-".to_owned()
+                }
+            };
+            assert_eq!(after, expected, "{before} and {name}");
+        }
+        assert_eq!(
+            reached,
+            before.leaves_to().iter().copied().collect(),
+            "what {before} is said to leave to"
+        );
+    }
+}
+
+#[test]
+fn every_phase_is_left_only_where_the_table_says() {
+    let legal: &[(Phase, &[Phase])] = &[
+        (Phase::Provisioning, &[Phase::Warming, Phase::Stopped]),
+        (Phase::Warming, &[Phase::Ready, Phase::Failed, Phase::Draining]),
+        (Phase::Ready, &[Phase::Busy, Phase::Draining]),
+        (Phase::Busy, &[Phase::Ready, Phase::Draining]),
+        (Phase::Draining, &[Phase::Stopped]),
+        (Phase::Stopped, &[]),
+        (Phase::Failed, &[Phase::Stopped]),
+    ];
+    for (before, expected) in legal {
+        for to in Phase::ALL {
+            let mut state = state(*before, TaskState::Pending);
+            let moved = Event::AgentMoved {
+                agent: agent_id(),
+                to: *to,
+                at: Time(5),
+                failure: None,
+            };
+            assert_eq!(state.apply(&moved).is_ok(), expected.contains(to), "{before} to {to}");
+        }
+    }
+}
+
+#[test]
+fn an_entry_about_nothing_is_an_error() {
+    let mut state = State::default();
+    let usage = Usage {
+        fuel: Fuel(0),
+        ..Usage::default()
+    };
+    let lease = held().lease;
+    for event in [
+        Event::TaskMoved {
+            task: task_id(),
+            change: Change::Ready,
+            at: Time(0),
+        },
+        Event::AttemptUsed {
+            lease,
+            usage,
+            denials: Vec::new(),
+        },
+        Event::CrewMoved {
+            crew: crew_id(),
+            to: CrewPhase::Draining,
+            at: Time(0),
+        },
+    ] {
+        assert!(matches!(state.apply(&event), Err(Corrupt::Missing(_))), "{event:?}");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a release has written, every later one reads: these bytes never change, lines are only added.
+#[test]
+fn entries_keep_their_bytes() {
+    let (task, at) = (task_id(), Time(1_700_000_000_000));
+    let moved = |change| Event::TaskMoved { task, change, at };
+    let events = [
+        moved(Change::Ready),
+        moved(Change::Assigned(held())),
+        moved(Change::Failed(failure())),
+        Event::HostRestarted { at },
+        Event::TaskAccepted(Box::new(blank(task, crew_id()))),
+    ];
+    assert_eq!(events.each_ref().map(|event| hex(&encode(event))), WRITTEN);
+    for (event, written) in events.into_iter().zip(WRITTEN) {
+        let bytes: Vec<u8> = written
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect();
+        assert_eq!(decode::<Event>("an entry", &bytes), Ok(event));
+    }
+}
+
+const WRITTEN: [&str; 5] = [
+    "82088350000000000000000000000000000300008200801b0000018bcfe56800",
+    "820883500000000000000000000000000003000082018184845000000000000000000000000000030000015000000000000000000000000000020000010001f41b0000018bcfe56800",
+    "820883500000000000000000000000000003000082098182181a626e6f1b0000018bcfe56800",
+    "8205811b0000018bcfe56800",
+    "820681982c50000000000000000000000000000300005000000000000000000000000000010000f65000000000000000000000000000030000f601608200814080f6f480f4f4f400808080a0000000000100000000f680f6f6f6f6f6f6f6000080600000",
+];

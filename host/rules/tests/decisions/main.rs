@@ -1,0 +1,12 @@
+//! What follows from what, case by case. Every test speaks to a shard as the driver does; a case is a line of data where it can be.
+
+#[cfg(test)]
+mod attempts;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod crews;
+#[cfg(test)]
+mod plans;
+#[cfg(test)]
+mod submissions;
