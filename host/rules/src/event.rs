@@ -161,13 +161,24 @@ pub enum Change {
     Completed(#[n(0)] Source),
     /// FAILED.
     #[n(9)]
-    Failed(#[n(0)] Failure),
+    Failed(#[n(0)] Cause),
     /// CANCELLED.
     #[n(10)]
     Cancelled(#[n(0)] Failure),
     /// SKIPPED.
     #[n(11)]
-    Skipped(#[n(0)] Failure),
+    Skipped(#[n(0)] Cause),
+}
+
+/// Why a task ends without a result. By reference where another task is the cause: a failed tree names it a thousand times.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Cause {
+    /// This.
+    #[n(0)]
+    Own(#[n(0)] Failure),
+    /// Another task, on which it depended or which is part of it, has ended badly.
+    #[n(1)]
+    Task(#[n(0)] TaskId),
 }
 
 /// What a failed attempt counts against.

@@ -18,7 +18,7 @@ use crate::{
     quantity::Time,
     rejection::Rejection,
     seam::{Beat, RunnerCommand},
-    state::{Corrupt, Record, State, decode, encode},
+    state::{Corrupt, Record, State, decode},
 };
 
 /// What a decision has done: to be remembered in one batch, and to be performed.
@@ -186,7 +186,7 @@ impl Shard {
     }
 
     fn output(&mut self, parts: Parts, reply: Reply, now: Time) -> Output {
-        self.position += parts.events.len() as u64;
+        self.position += parts.entries.len() as u64;
         self.unfinished = parts.unfinished;
         let (mut effects, mut notices) = (Vec::new(), Vec::new());
         for effect in parts.effects {
@@ -200,7 +200,7 @@ impl Shard {
         }
         Output {
             reply,
-            entries: parts.events.iter().map(encode).collect(),
+            entries: parts.entries,
             audit: parts.audit,
             writes: parts.writes,
             effects,
@@ -212,7 +212,7 @@ impl Shard {
 
 /// What is left of a decision when it lets go of the state.
 struct Parts {
-    events: Vec<Event>,
+    entries: Vec<Vec<u8>>,
     audit: Vec<AuditEntry>,
     writes: Vec<Write>,
     effects: Vec<Effect>,
@@ -223,7 +223,7 @@ impl Parts {
     fn of(decision: Decision<'_>) -> Self {
         Parts {
             unfinished: decision.is_unfinished(),
-            events: decision.events,
+            entries: decision.entries,
             audit: decision.audit,
             writes: decision.writes,
             effects: decision.effects,

@@ -4,7 +4,7 @@ use super::Decision;
 use crate::{
     agent::Failure,
     crew_record::Member,
-    event::Change,
+    event::{Cause, Change},
     id::{AgentId, CrewId, TaskId},
     index::Need,
     lease::Held,
@@ -42,7 +42,7 @@ impl Decision<'_> {
                 if !self.step() {
                     return false;
                 }
-                self.move_task(task, Change::Failed(Failure::new(Reason::NotFound, &why)));
+                self.move_task(task, Change::Failed(Cause::Own(Failure::new(Reason::NotFound, &why))));
                 *ended = true;
             }
             heads.retain(|(_, _, of)| *of != need);

@@ -6,7 +6,7 @@ use super::{Decision, Reply, task::blank, task::first_state};
 use crate::{
     agent::Failure,
     audit::{AuditEntry, Kind},
-    event::{Change, Counts, Event, Source},
+    event::{Cause, Change, Counts, Event, Source},
     id::{NodeName, TaskId},
     limits::{
         DEFAULT_RETRIES, MAX_CHECK_ROUNDS, MAX_DECISION_BYTES, MAX_DENIALS, MAX_HOST_FAULTS, MAX_LIVE_TASKS,
@@ -102,7 +102,7 @@ impl Decision<'_> {
             End::Finished(Outcome::Done(payload)) if !checking && !task.plan => match payload.fits() {
                 true if task.check => Change::Candidate(Source::Given(payload)),
                 true => Change::Completed(Source::Given(payload)),
-                false => Change::Failed(Failure::new(
+                false => failed(Failure::new(
                     Reason::InvalidInput,
                     "the result is larger than 256 KiB; store it as an artifact",
                 )),
@@ -111,7 +111,7 @@ impl Decision<'_> {
             End::Finished(Outcome::Rejected(remark)) if checking => {
                 if task.remarks.len() + 1 >= MAX_CHECK_ROUNDS as usize {
                     let message = format!("sent back {MAX_CHECK_ROUNDS} times, the last time: {remark}");
-                    Change::Failed(Failure::new(Reason::Verify, &message))
+                    failed(Failure::new(Reason::Verify, &message))
                 } else {
                     Change::SentBack(cut(&remark))
                 }
@@ -119,12 +119,12 @@ impl Decision<'_> {
             End::Finished(Outcome::Failed { message, retry }) => {
                 let failure = Failure::new(Reason::Error, &message);
                 match retry {
-                    Retry::Never => Change::Failed(failure),
+                    Retry::Never => failed(failure),
                     Retry::Later => self.again(task, failure, None),
                     Retry::After(wish) => self.again(task, failure, Some(retry::advised(wish))),
                 }
             }
-            End::Finished(_) => Change::Failed(Failure::new(
+            End::Finished(_) => failed(Failure::new(
                 Reason::InvalidInput,
                 "the agent answered something else than was asked of it",
             )),
@@ -133,7 +133,7 @@ impl Decision<'_> {
                 if may_repeat(reason) {
                     self.again(task, failure, None)
                 } else {
-                    Change::Failed(failure)
+                    failed(failure)
                 }
             }
             End::Overload { message } => self.overloaded(task, &message),
@@ -145,7 +145,7 @@ impl Decision<'_> {
     /// A retry while there are any left, else the failure itself.
     fn again(&self, task: &Task, failure: Failure, delay: Option<Millis>) -> Change {
         if task.retries >= task.max_retries {
-            return Change::Failed(failure);
+            return failed(failure);
         }
         let delay = delay.unwrap_or_else(|| retry::delay(task.seed, task.retries + 1));
         Change::Retry {
@@ -158,7 +158,7 @@ impl Decision<'_> {
     fn fault(&self, task: &Task, message: &str) -> Change {
         let failure = Failure::new(Reason::HostFault, message);
         if task.faults >= MAX_HOST_FAULTS {
-            return Change::Failed(failure);
+            return failed(failure);
         }
         Change::Retry {
             not_before: self.now.after(retry::delay(task.seed, task.faults + 1)),
@@ -188,7 +188,7 @@ impl Decision<'_> {
             }
             Err(Refusal::Plan(message)) => {
                 let failure = Failure::new(Reason::InvalidInput, &format!("the plan was refused: {message}"));
-                self.move_task(task.id, Change::Failed(failure));
+                self.move_task(task.id, failed(failure));
             }
             Err(Refusal::Room(message)) => {
                 let change = self.overloaded(task, &message);
@@ -290,13 +290,13 @@ impl Decision<'_> {
             .doom_of(task.id)
             .and_then(|child| self.state.task(child));
         if let Some(child) = failed {
-            return Change::Failed(dependency_failed(child));
+            return Change::Failed(Cause::Task(child.id));
         }
         let parts: Vec<&Task> = task.parts().iter().filter_map(|id| self.state.task(*id)).collect();
         let output = parts.iter().find(|part| part.integrates).or_else(|| only_sink(&parts));
         let source = match output {
             Some(child) if child.state == TaskState::Completed => Source::Child(child.id),
-            Some(child) => return Change::Failed(dependency_failed(child)),
+            Some(child) => return Change::Failed(Cause::Task(child.id)),
             None => Source::Given(summary(&parts)),
         };
         if task.check {
@@ -307,11 +307,8 @@ impl Decision<'_> {
     }
 }
 
-/// Why a task ends that needed another.
-pub(super) fn dependency_failed(other: &Task) -> Failure {
-    let why = other.failure.as_ref().map_or("", |failure| failure.message.as_str());
-    let message = format!("`{}` ended as {}: {why}", other.called(), other.state);
-    Failure::new(Reason::DependencyFailed, &message)
+fn failed(failure: Failure) -> Change {
+    Change::Failed(Cause::Own(failure))
 }
 
 /// The one task that no other waits for, if there is exactly one.

@@ -12,11 +12,12 @@ use crate::{
     event::Event,
     grant::{Ceiling, effective, gate},
     id::{AgentId, CrewId},
-    limits::{MAX_AGENTS, MAX_CREWS, MAX_PLUGINS},
+    limits::{MAX_AGENTS, MAX_CREWS, MAX_DECISION_BYTES, MAX_PLUGINS},
     plugin::Plugin,
     reason::Reason,
     rejection::Rejection,
     seam::RunnerCommand,
+    state::encode,
 };
 
 impl Decision<'_> {
@@ -44,6 +45,7 @@ impl Decision<'_> {
                 format!("a host holds at most {MAX_PLUGINS} plugins"),
             ));
         }
+        small_enough(&plugin)?;
         let detail = format!("{}@{} sha256:{digest}", about.name, about.version);
         self.emit(Event::PluginInstalled(Box::new(Plugin {
             installed_at: self.now,
@@ -112,6 +114,7 @@ impl Decision<'_> {
             ended: None,
             revision: 1,
         };
+        small_enough(&crew)?;
         self.emit(Event::CrewAssembled {
             crew: Box::new(crew),
             agents,
@@ -189,6 +192,16 @@ impl Decision<'_> {
         };
         self.run(command);
     }
+}
+
+/// Refuses a record that would not fit in a frame with what follows from it.
+fn small_enough<T: minicbor::Encode<()>>(record: &T) -> Result<(), Rejection> {
+    let bytes = encode(record).len();
+    if bytes > MAX_DECISION_BYTES {
+        let message = format!("its record would have {bytes} bytes, at most {MAX_DECISION_BYTES}");
+        return Err(Rejection::new(Reason::BodyLimit, message));
+    }
+    Ok(())
 }
 
 /// One member with its plugin found, its grants computed and its roles narrowed.

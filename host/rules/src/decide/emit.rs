@@ -2,7 +2,7 @@
 
 use super::Decision;
 use crate::{
-    agent::Phase,
+    agent::{Failure, Phase},
     audit::{AuditEntry, Kind},
     crew_record::CrewPhase,
     effect::{Changed, Effect, Notice},
@@ -13,7 +13,7 @@ use crate::{
     limits::MAX_DENIALS,
     reason::Reason,
     seam::{Denial, Lease, RunnerCommand},
-    state::encode,
+    state::{State, encode},
 };
 
 impl Decision<'_> {
@@ -39,7 +39,9 @@ impl Decision<'_> {
         self.state
             .apply(&event)
             .expect("events are decided from this very state");
-        self.events.push(event);
+        let entry = encode(&event);
+        self.bytes += entry.len();
+        self.entries.push(entry);
     }
 
     /// Looks, once the decision settles, whether a task stands in a tree that has failed.
@@ -63,7 +65,7 @@ impl Decision<'_> {
         self.notice(Some(crew), Changed::Crew(to));
     }
 
-    pub(super) fn move_agent(&mut self, agent: AgentId, to: Phase, failure: Option<crate::agent::Failure>) {
+    pub(super) fn move_agent(&mut self, agent: AgentId, to: Phase, failure: Option<Failure>) {
         let before = self.phase(agent);
         let at = self.now;
         let reason = failure.as_ref().map(|failure| failure.reason);
@@ -140,7 +142,7 @@ impl Decision<'_> {
             _ => self.observed.forget(id),
         }
         let was_doomed = parent.is_some_and(|parent| self.state.index.doom_of(parent).is_some());
-        let complaint = released.as_ref().and_then(|held| complaint(held, &change));
+        let complaint = released.as_ref().and_then(|held| complaint(self.state, held, &change));
         let at = self.now;
         self.emit(Event::TaskMoved { task: id, change, at });
         if let (Some(held), Some((reason, message))) = (&released, complaint) {
@@ -226,12 +228,11 @@ impl Decision<'_> {
 }
 
 /// Why an attempt did not finish well, if it did not.
-fn complaint(held: &Held, change: &Change) -> Option<(Reason, String)> {
+fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, String)> {
+    let said = |failure: Failure| (failure.reason, failure.message);
     match change {
-        Change::Retry { failure, .. }
-        | Change::Failed(failure)
-        | Change::Cancelled(failure)
-        | Change::Skipped(failure) => Some((failure.reason, failure.message.clone())),
+        Change::Retry { failure, .. } | Change::Cancelled(failure) => Some(said(failure.clone())),
+        Change::Failed(cause) | Change::Skipped(cause) => state.failure(cause).ok().map(said),
         Change::Lost if held.started => Some((Reason::Interrupted, "the attempt was lost".to_owned())),
         Change::Lost => Some((Reason::Interrupted, "the attempt never began".to_owned())),
         Change::SentBack(remark) => Some((Reason::Verify, remark.clone())),

@@ -18,7 +18,6 @@ use crate::{
     audit::AuditEntry,
     command::Command,
     effect::Effect,
-    event::Event,
     facts::{Facts, Write},
     id::{CrewId, Digest, TaskId},
     observed::Observed,
@@ -59,7 +58,9 @@ pub(crate) struct Decision<'a> {
     pub(crate) now: Time,
     /// The principal who asked, for the audit log.
     actor: Option<String>,
-    pub(crate) events: Vec<Event>,
+    /// Encoded events, and how much that is.
+    pub(crate) entries: Vec<Vec<u8>>,
+    bytes: usize,
     pub(crate) audit: Vec<AuditEntry>,
     pub(crate) writes: Vec<Write>,
     pub(crate) effects: Vec<Effect>,
@@ -76,7 +77,8 @@ impl<'a> Decision<'a> {
             observed,
             now,
             actor: None,
-            events: Vec::new(),
+            entries: Vec::new(),
+            bytes: 0,
             audit: Vec::new(),
             writes: Vec::new(),
             effects: Vec::new(),
@@ -125,7 +127,7 @@ impl<'a> Decision<'a> {
             } => Ok(self.attempt_ended(lease, end, usage, denials, &children)),
         };
         if reply.is_err() {
-            assert!(self.events.is_empty(), "a refused command has changed nothing");
+            assert!(self.entries.is_empty(), "a refused command has changed nothing");
         }
         self.actor = None;
         let reply = reply?;

@@ -2,14 +2,14 @@
 //! that drain, agents to be warmed and stopped, work to be handed out, what has ended to be archived. Everything here is found in the
 //! index, so what one decision leaves over (it moves a bounded number of records) the next tick takes up.
 
-use super::{Decision, attempt::dependency_failed};
+use super::Decision;
 use crate::{
     agent::{Failure, Phase},
     crew_record::CrewPhase,
-    event::{Change, Event},
+    event::{Cause, Change, Event},
     facts::{Table, Write},
     id::{AgentId, CrewId, TaskId},
-    limits::{MAX_AGENTS, MAX_STOPPED_CREWS},
+    limits::{MAX_AGENTS, MAX_DECISION_BYTES, MAX_STOPPED_CREWS},
     reason::Reason,
     seam::RunnerCommand,
     state::encode,
@@ -39,6 +39,9 @@ impl Decision<'_> {
 
     /// One step of the stride; false when it is used up.
     pub(super) fn step(&mut self) -> bool {
+        if self.bytes > MAX_DECISION_BYTES {
+            self.stride = 0;
+        }
         let left = self.stride > 0;
         self.stride = self.stride.saturating_sub(1);
         left
@@ -47,27 +50,24 @@ impl Decision<'_> {
     /// Ends what does not run in trees that have failed. A tree is bounded, so this is never left over.
     fn sweep(&mut self) {
         while let Some(id) = self.suspects.pop() {
-            let Some((_, child)) = self.doom_over(id) else {
-                continue;
-            };
-            let Some(failure) = self.state.task(child).map(dependency_failed) else {
+            let Some(child) = self.doom_over(id) else {
                 continue;
             };
             let still =
                 |task: &&&Task| !task.state.is_ended() && task.held.is_none() && (task.state != TaskState::Waiting);
             let idle: Vec<TaskId> = self.state.tree(id).iter().filter(still).map(|task| task.id).collect();
             for task in idle {
-                self.move_task(task, Change::Skipped(failure.clone()));
+                self.move_task(task, Change::Skipped(Cause::Task(child)));
             }
         }
     }
 
-    /// The nearest task at or above this one that has failed though its children still run, and the child that failed it.
-    fn doom_over(&self, id: TaskId) -> Option<(TaskId, TaskId)> {
+    /// What has failed the nearest task, at or above this one, of which a child has ended badly.
+    fn doom_over(&self, id: TaskId) -> Option<TaskId> {
         let mut at = Some(id);
         while let Some(id) = at {
             if let Some(child) = self.state.index.doom_of(id) {
-                return Some((id, child));
+                return Some(child);
             }
             at = self.state.task(id)?.parent;
         }
@@ -88,10 +88,10 @@ impl Decision<'_> {
             let failed = task.dependencies.iter().filter_map(|id| self.state.task(*id)).find(bad);
             let settled = task.settled.iter().find(|end| end.output.is_err());
             let change = match (failed, settled) {
-                (Some(other), _) => Change::Skipped(dependency_failed(other)),
+                (Some(other), _) => Change::Skipped(Cause::Task(other.id)),
                 (None, Some(end)) => {
                     let message = format!("`{}` had ended without a result", end.name);
-                    Change::Skipped(Failure::new(Reason::DependencyFailed, &message))
+                    Change::Skipped(Cause::Own(Failure::new(Reason::DependencyFailed, &message)))
                 }
                 (None, None) => Change::Ready,
             };

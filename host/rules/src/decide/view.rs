@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Decision, task::dependency_end};
 use crate::{
+    reason::Reason,
     seam::{Export, TaskView},
     task::{Task, TaskState},
 };
@@ -41,7 +42,11 @@ impl Decision<'_> {
                     "detail": denial.what, "count": denial.count,
                 }));
             }
-            if let Some(failure) = of.failure.as_ref().filter(|_| of.state == TaskState::Failed) {
+            if let Some(failure) = of
+                .failure
+                .as_ref()
+                .filter(|failure| of.state == TaskState::Failed && contains(failure.reason))
+            {
                 denied.push(json!({
                     "agent": agent, "attempt": of.description, "code": failure.reason.code(), "detail": failure.message, "count": 1,
                 }));
@@ -74,4 +79,19 @@ impl Decision<'_> {
         });
         facts.to_string().into_bytes()
     }
+}
+
+/// Whether a bound of the host has ended the attempt, rather than the agent itself.
+fn contains(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::FuelExhausted
+            | Reason::MemoryLimit
+            | Reason::DeadlineExceeded
+            | Reason::StackOverflow
+            | Reason::HandleLimit
+            | Reason::HostcallLimit
+            | Reason::Trapped
+            | Reason::CapabilityDenied
+    )
 }

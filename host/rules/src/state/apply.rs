@@ -4,12 +4,13 @@ use super::{Corrupt, Key, State};
 use crate::{
     agent::{Agent, Failure, Phase},
     crew_record::{Crew, CrewPhase},
-    event::{Change, Counts, Event, Source},
+    event::{Cause, Change, Counts, Event, Source},
     id::{AgentId, CrewId, TaskId},
     index::Index,
     limits::MAX_DENIALS,
     plan::Payload,
     quantity::Time,
+    reason::Reason,
     seam::{Denial, Export, Lease, Usage},
     task::{Task, TaskState},
 };
@@ -197,6 +198,11 @@ impl State {
             }
             _ => None,
         };
+        let failure = match change {
+            Change::Failed(cause) | Change::Skipped(cause) => Some(self.failure(cause)?),
+            Change::Cancelled(failure) => Some(failure.clone()),
+            _ => None,
+        };
         let task = self.tasks.get_mut(&id).ok_or_else(|| missing(id))?;
         let Some(to) = target(task.state, change) else {
             return Err(illegal(id, task.state, format!("{change:?}")));
@@ -208,6 +214,10 @@ impl State {
         task.state = to;
         task.revision += 1;
         alter(task, change, child, release.as_ref().map(|held| held.lease.agent), at);
+        if failure.is_some() {
+            task.failure = failure;
+            task.candidate = None;
+        }
         if to.is_ended() {
             task.ended = Some(at);
         }
@@ -222,6 +232,19 @@ impl State {
             (Change::Assigned(held), _) => self.occupy(held.lease.agent, 1),
             (_, Some(held)) => self.occupy(held.lease.agent, -1),
             _ => Ok(()),
+        }
+    }
+
+    /// Why a task ends, in words.
+    pub(crate) fn failure(&self, cause: &Cause) -> Result<Failure, Corrupt> {
+        match cause {
+            Cause::Own(failure) => Ok(failure.clone()),
+            Cause::Task(id) => {
+                let other = self.tasks.get(id).ok_or_else(|| missing(id))?;
+                let why = other.failure.as_ref().map_or("", |failure| failure.message.as_str());
+                let message = format!("`{}` ended as {}: {why}", other.called(), other.state);
+                Ok(Failure::new(Reason::DependencyFailed, &message))
+            }
         }
     }
 
@@ -297,7 +320,7 @@ fn alter(
             }
             task.started = task.started.or(Some(at));
         }
-        Change::Lost => {}
+        Change::Lost | Change::Failed(_) | Change::Cancelled(_) | Change::Skipped(_) => {}
         Change::Retry {
             not_before,
             failure,
@@ -330,10 +353,6 @@ fn alter(
                 Source::Candidate => task.result = task.candidate.take(),
             }
             task.failure = None;
-        }
-        Change::Failed(failure) | Change::Cancelled(failure) | Change::Skipped(failure) => {
-            task.failure = Some(failure.clone());
-            task.candidate = None;
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     crew::CrewManifest,
     crew_record::{Crew, CrewPhase, Member},
     decide::blank,
-    event::{Change, Counts, Event, Source},
+    event::{Cause, Change, Counts, Event, Source},
     grant::Effective,
     id::{AgentId, CrewId, Digest, TaskId},
     lease::Held,
@@ -113,9 +113,9 @@ fn changes() -> [(&'static str, Change); 12] {
         ("SentBack", Change::SentBack(String::new())),
         ("Split", Change::Split),
         ("Completed", Change::Completed(given())),
-        ("Failed", Change::Failed(failure())),
+        ("Failed", Change::Failed(Cause::Own(failure()))),
         ("Cancelled", Change::Cancelled(failure())),
-        ("Skipped", Change::Skipped(failure())),
+        ("Skipped", Change::Skipped(Cause::Own(failure()))),
     ]
 }
 
@@ -235,7 +235,7 @@ fn entries_keep_their_bytes() {
     let events = [
         moved(Change::Ready),
         moved(Change::Assigned(held())),
-        moved(Change::Failed(failure())),
+        moved(Change::Failed(Cause::Own(failure()))),
         Event::HostRestarted { at },
         Event::TaskAccepted(Box::new(blank(task, crew_id()))),
     ];
@@ -253,7 +253,7 @@ fn entries_keep_their_bytes() {
 const WRITTEN: [&str; 5] = [
     "82088350000000000000000000000000000300008200801b0000018bcfe56800",
     "820883500000000000000000000000000003000082018184845000000000000000000000000000030000015000000000000000000000000000020000010001f41b0000018bcfe56800",
-    "820883500000000000000000000000000003000082098182181a626e6f1b0000018bcfe56800",
+    "820883500000000000000000000000000003000082098182008182181a626e6f1b0000018bcfe56800",
     "8205811b0000018bcfe56800",
     "820681982c50000000000000000000000000000300005000000000000000000000000000010000f65000000000000000000000000000030000f601608200814080f6f480f4f4f400808080a0000000000100000000f680f6f6f6f6f6f6f6000080600000",
 ];

@@ -250,3 +250,19 @@ fn plans_are_bounded_in_depth_number_and_bytes() {
     bench.end(id, End::Finished(Outcome::Plan(heavy)));
     assert!(bench.record(id).failure.unwrap().message.contains("bytes"));
 }
+
+/// A guest chooses how long its failure message is; a thousand siblings that are skipped for it must still fit in one frame.
+#[test]
+fn a_failure_that_a_thousand_siblings_hear_of_fits_in_a_frame() {
+    let names: Vec<String> = (0..1_000).map(|n| format!("n{n}")).collect();
+    let wide: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), [].as_slice())).collect();
+    let (mut bench, id) = planned(&wide);
+    let before = bench.entries.len();
+    let message = "x".repeat(1 << 20);
+    let child = bench.child(id, "n0");
+    let retry = Retry::Never;
+    bench.end(child, End::Finished(Outcome::Failed { message, retry }));
+    let bytes: usize = bench.entries.iter().skip(before).map(Vec::len).sum();
+    assert!(bytes < 256 << 10, "{bytes}");
+    assert_eq!((bench.is(id), bench.state().live_tasks()), (TaskState::Failed, 0));
+}
