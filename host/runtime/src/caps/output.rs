@@ -147,7 +147,8 @@ impl Ring {
         Millis(self.clock.micros() / 1_000)
     }
 
-    /// How many of `wanted` bytes may come in now, leaving `reserve` for others.
+    /// How many of `wanted` bytes may come in now, leaving `reserve` for others. A piece shorter than a line comes in whole or not at all: under a
+    /// flood the log holds fewer lines, not shreds of them.
     fn admit(&mut self, wanted: usize, reserve: u64) -> usize {
         let rate = u64::from(OUTPUT_BYTES_PER_SECOND);
         let now = self.clock.micros();
@@ -155,7 +156,11 @@ impl Ring {
         self.filled = now;
         self.tokens = self.tokens.saturating_add(earned).min(rate * MICRO);
         let free = usize::try_from((self.tokens / MICRO).saturating_sub(reserve)).unwrap_or(usize::MAX);
-        let taken = wanted.min(free);
+        let taken = match wanted <= free {
+            true => wanted,
+            false if free >= MAX_LOG_LINE_BYTES => free,
+            false => 0,
+        };
         self.tokens -= u64::try_from(taken)
             .unwrap_or(u64::MAX)
             .saturating_mul(MICRO)
