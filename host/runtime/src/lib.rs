@@ -13,14 +13,33 @@ use std::{path::PathBuf, pin::Pin};
 
 use skep_rules::{
     id::Digest,
+    quantity::Size,
     seam::{HostCall, HostReply, RunnerEvent},
 };
 
+mod bindings;
 mod caps;
+mod compile;
+mod control;
+mod convert;
+mod ctx;
 mod denials;
+mod engine;
 mod escape;
+mod instance;
+mod limiter;
 mod meter;
+mod outcome;
 pub mod plugin;
+mod runner;
+mod sandbox;
+mod watchdog;
+mod workspace;
+
+pub use control::Control;
+pub use instance::{Ended, Prepared};
+pub use runner::Runner;
+pub use sandbox::Sandbox;
 
 /// How a [`Runner`] is set up.
 #[derive(Debug, Clone)]
@@ -34,6 +53,8 @@ pub struct Options {
     pub workspaces: PathBuf,
     /// Attempts live at once, at most. Lowered, with a log line, where the kernel's `vm.max_map_count` or the address space does not hold so many.
     pub slots: u32,
+    /// Linear memory of all attempts together, beyond the first 2 MiB of each; `None` is three quarters of the machine's memory.
+    pub memory: Option<Size>,
     /// Threads that run guests: as many guests compute at the same moment.
     pub guest_threads: usize,
 }

@@ -1,0 +1,48 @@
+//! The host's side of the contract in `wit/`: one set of bindings per world, all sharing the types and imports of the first.
+
+
+
+/// What agents can import, and the types that everything shares.
+pub(crate) mod imports {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "imports",
+        imports: {
+            "skep:agent/artifacts.read": async | trappable,
+            "skep:agent/artifacts.[static]writer.finish": async | trappable,
+            default: trappable,
+        },
+        with: { "skep:agent/artifacts.writer": crate::caps::artifacts::Writer },
+    });
+}
+
+pub(crate) use imports::skep::agent::{artifacts, context, heartbeat, log, types};
+
+macro_rules! agents {
+    ($($name:ident $world:literal;)*) => {$(
+        pub(crate) mod $name {
+            wasmtime::component::bindgen!({
+                path: "../../wit",
+                world: $world,
+                exports: { default: async },
+                with: {
+                    "skep:agent/types": crate::bindings::imports::skep::agent::types,
+                    "skep:agent/log": crate::bindings::imports::skep::agent::log,
+                    "skep:agent/heartbeat": crate::bindings::imports::skep::agent::heartbeat,
+                    "skep:agent/context": crate::bindings::imports::skep::agent::context,
+                    "skep:agent/artifacts": crate::bindings::imports::skep::agent::artifacts,
+                },
+            });
+        }
+    )*};
+}
+
+agents! {
+    executor_agent "executor-agent";
+    planner_agent "planner-agent";
+    checker_agent "checker-agent";
+}
+
+pub(crate) use checker_agent::exports::skep::agent::checker;
+pub(crate) use executor_agent::exports::skep::agent::executor;
+pub(crate) use planner_agent::exports::skep::agent::planner;

@@ -1,0 +1,223 @@
+//! Between the values of the contract and the values of the host. What an agent hands over is checked here into types that cannot be wrong; what
+//! it gets is moved, not copied.
+
+use std::collections::BTreeSet;
+
+use skep_rules::{
+    limits::{MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_TEXT_BYTES},
+    plan::{Artifact, Node, Outcome, Payload, Plan, Retry},
+    quantity::Millis,
+    reason::Reason,
+    seam::{DependencyEnd, Lease, TaskView},
+};
+
+use crate::{
+    bindings::{checker, executor, types},
+    caps::artifacts::is_media,
+    escape::escape,
+};
+
+/// What an agent returned is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Error {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+fn bad(message: impl Into<String>) -> Error {
+    Error {
+        reason: Reason::InvalidInput,
+        message: format!("the agent returned something unacceptable: {}", message.into()),
+    }
+}
+
+/// The task as the guest sees it.
+pub(crate) fn task(lease: Lease, view: TaskView) -> types::Task {
+    types::Task {
+        id: lease.task.to_string(),
+        attempt: view.attempt,
+        description: view.description,
+        input: payload_in(view.input),
+        dependencies: view.dependencies.into_iter().map(dependency).collect(),
+        facts: view.facts,
+        remarks: view.remarks,
+    }
+}
+
+/// The notes of the submitter, within their bound.
+pub(crate) fn notes(mut notes: Vec<String>) -> Vec<String> {
+    notes.truncate(MAX_NOTES);
+    notes
+}
+
+pub(crate) fn payload_in(payload: Payload) -> types::Payload {
+    match payload {
+        Payload::Inline(bytes) => types::Payload::Inline(bytes),
+        Payload::Artifact(artifact) => types::Payload::Artifact(types::Artifact {
+            digest: artifact.digest.to_string(),
+            size: artifact.size,
+            media: artifact.media,
+        }),
+    }
+}
+
+fn dependency(end: DependencyEnd) -> types::Dependency {
+    let (ended, output, reason) = match end.output {
+        Ok(output) => (types::Ended::Completed, Some(payload_in(output)), None),
+        Err(reason) if end.skipped => (types::Ended::Skipped, None, Some(reason.to_string())),
+        Err(reason) => (types::Ended::Failed, None, Some(reason.to_string())),
+    };
+    types::Dependency {
+        name: end.name,
+        ended,
+        output,
+        reason,
+    }
+}
+
+/// What `execute` returned.
+pub(crate) fn executed(returned: Result<executor::Outcome, types::Failure>) -> Result<Outcome, Error> {
+    match returned {
+        Ok(executor::Outcome::Done(output)) => payload(output).map(Outcome::Done),
+        Ok(executor::Outcome::Decompose(split)) => plan(split).map(Outcome::Plan),
+        Err(failure) => Ok(failed(failure)),
+    }
+}
+
+/// What `plan` returned.
+pub(crate) fn planned(returned: Result<types::Plan, types::Failure>) -> Result<Outcome, Error> {
+    match returned {
+        Ok(split) => plan(split).map(Outcome::Plan),
+        Err(failure) => Ok(failed(failure)),
+    }
+}
+
+/// What `check` returned.
+pub(crate) fn checked(returned: Result<checker::Verdict, types::Failure>) -> Outcome {
+    match returned {
+        Ok(checker::Verdict::Accepted) => Outcome::Accepted,
+        Ok(checker::Verdict::Rejected(remark)) => Outcome::Rejected(escape(remark.as_bytes(), MAX_TEXT_BYTES)),
+        Err(failure) => failed(failure),
+    }
+}
+
+fn failed(failure: types::Failure) -> Outcome {
+    Outcome::Failed {
+        message: escape(failure.message.as_bytes(), MAX_TEXT_BYTES),
+        retry: match failure.retry {
+            types::Retry::Never => Retry::Never,
+            types::Retry::Later => Retry::Later,
+            types::Retry::After(millis) => Retry::After(Millis(millis)),
+        },
+    }
+}
+
+fn payload(payload: types::Payload) -> Result<Payload, Error> {
+    match payload {
+        types::Payload::Inline(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => Err(Error {
+            reason: Reason::BodyLimit,
+            message: format!(
+                "the agent returned {} bytes inline; at most {MAX_PAYLOAD_BYTES} are taken, store larger ones as an artifact",
+                bytes.len()
+            ),
+        }),
+        types::Payload::Inline(bytes) => Ok(Payload::Inline(bytes)),
+        types::Payload::Artifact(artifact) => {
+            let digest = artifact.digest.parse().map_err(|_| bad("an artifact whose digest is none"))?;
+            if !is_media(&artifact.media) {
+                return Err(bad("an artifact whose media type is none"));
+            }
+            Ok(Payload::Artifact(Artifact {
+                digest,
+                size: artifact.size,
+                media: artifact.media,
+            }))
+        }
+    }
+}
+
+/// The plan with names that are names; whether it hangs together is decided where plans are.
+fn plan(plan: types::Plan) -> Result<Plan, Error> {
+    if plan.nodes.len() > MAX_PLAN_NODES {
+        return Err(bad(format!("a plan of {} nodes; at most {MAX_PLAN_NODES} are taken", plan.nodes.len())));
+    }
+    let nodes = plan.nodes.into_iter().map(node).collect::<Result<_, _>>()?;
+    Ok(Plan { nodes })
+}
+
+fn node(node: types::Node) -> Result<Node, Error> {
+    let named = |error: skep_rules::id::Error| bad(format!("in a plan, {error}"));
+    let name = node.name.parse().map_err(named)?;
+    let roles = node.roles.iter().map(|role| role.parse().map_err(named)).collect::<Result<BTreeSet<_>, _>>()?;
+    let dependencies = node.dependencies.iter().map(|name| name.parse().map_err(named)).collect::<Result<_, _>>()?;
+    Ok(Node {
+        name,
+        description: node.description,
+        roles,
+        input: payload(node.input)?,
+        dependencies,
+        check: node.check,
+        optional: node.optional,
+        integrates: node.integrates,
+        max_retries: node.max_retries,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a_node(name: &str, role: &str) -> types::Node {
+        types::Node {
+            name: name.into(),
+            description: String::new(),
+            roles: vec![role.into()],
+            input: types::Payload::Inline(vec![]),
+            dependencies: vec![],
+            check: false,
+            optional: false,
+            integrates: false,
+            max_retries: None,
+        }
+    }
+
+    #[test]
+    fn what_an_agent_returns_is_checked() {
+        let done = |payload| executed(Ok(executor::Outcome::Done(payload)));
+        let artifact = |digest: &str, media: &str| {
+            types::Payload::Artifact(types::Artifact {
+                digest: digest.into(),
+                size: 1,
+                media: media.into(),
+            })
+        };
+        let digest = Digest::of(b"x").to_string();
+        assert!(done(artifact(&digest, "text/plain")).is_ok());
+        assert_eq!(done(artifact("x", "text/plain")).unwrap_err().reason, Reason::InvalidInput);
+        assert_eq!(done(artifact(&digest, "")).unwrap_err().reason, Reason::InvalidInput);
+        let large = types::Payload::Inline(vec![0; MAX_PAYLOAD_BYTES + 1]);
+        assert_eq!(done(large).unwrap_err().reason, Reason::BodyLimit);
+
+        let split = |nodes| planned(Ok(types::Plan { nodes }));
+        assert!(split(vec![a_node("one", "worker")]).is_ok());
+        assert!(split(vec![a_node("no such name!", "worker")]).is_err());
+        assert!(split(vec![a_node("one", "WORKER!")]).is_err());
+        assert!(split(vec![a_node("one", "worker"); MAX_PLAN_NODES + 1]).is_err());
+    }
+
+    #[test]
+    fn a_failure_is_cut_and_made_safe_to_show() {
+        let failure = types::Failure {
+            message: "\u{1b}[2J".repeat(10_000),
+            retry: types::Retry::After(5),
+        };
+        let Ok(Outcome::Failed { message, retry }) = executed(Err(failure)) else {
+            panic!("a failure is an outcome")
+        };
+        assert!(message.len() <= MAX_TEXT_BYTES && !message.contains('\u{1b}'));
+        assert_eq!(retry, Retry::After(Millis(5)));
+    }
+
+    use skep_rules::id::Digest;
+}
