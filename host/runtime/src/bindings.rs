@@ -1,7 +1,5 @@
 //! The host's side of the contract in `wit/`: one set of bindings per world, all sharing the types and imports of the first.
 
-
-
 /// What agents can import, and the types that everything shares.
 pub(crate) mod imports {
     wasmtime::component::bindgen!({

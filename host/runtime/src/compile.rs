@@ -63,11 +63,17 @@ impl Compiler {
         }
         let bytes = bytes().map_err(|error| refuse(Reason::NotFound, format!("cannot read the component: {error}")))?;
         if Digest::of(&bytes) != digest {
-            return Err(refuse(Reason::HostFault, format!("the bytes of component {} are not those of its digest", digest.short())));
+            return Err(refuse(
+                Reason::HostFault,
+                format!("the bytes of component {} are not those of its digest", digest.short()),
+            ));
         }
         let code = compile(engine, &bytes)?;
         let component = deserialize(engine, &code).map_err(|error| {
-            refuse(Reason::HostFault, format!("code that was just compiled does not load: {:#}", error.root_cause()))
+            refuse(
+                Reason::HostFault,
+                format!("code that was just compiled does not load: {:#}", error.root_cause()),
+            )
         })?;
         if let Some(file) = &file
             && let Err(error) = self.write(file, digest, &print, &code)
@@ -79,7 +85,13 @@ impl Compiler {
     }
 
     /// Reads a file: `None` when there is none.
-    fn read(&self, engine: &Engine, file: &Path, digest: Digest, print: &[u8; 32]) -> Result<Option<Component>, String> {
+    fn read(
+        &self,
+        engine: &Engine,
+        file: &Path,
+        digest: Digest,
+        print: &[u8; 32],
+    ) -> Result<Option<Component>, String> {
         let content = match std::fs::read(file) {
             Ok(content) => content,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -90,7 +102,9 @@ impl Compiler {
         if blake3::Hash::from_bytes(*tag) != self.tag(digest, print, code) {
             return Err("its tag is not of this host's key: changed, foreign or damaged".into());
         }
-        deserialize(engine, code).map(Some).map_err(|error| error.root_cause().to_string())
+        deserialize(engine, code)
+            .map(Some)
+            .map_err(|error| error.root_cause().to_string())
     }
 
     fn write(&self, file: &Path, digest: Digest, print: &[u8; 32], code: &[u8]) -> std::io::Result<()> {
@@ -105,7 +119,10 @@ impl Compiler {
     /// Covers everything that decides whether the code may run here: whose it is, how it was compiled (wasmtime's version included) and each byte.
     fn tag(&self, digest: Digest, print: &[u8; 32], code: &[u8]) -> blake3::Hash {
         let mut tag = blake3::Hasher::new_keyed(&self.key);
-        tag.update(b"skep code 1").update(digest.as_bytes()).update(print).update(code);
+        tag.update(b"skep code 1")
+            .update(digest.as_bytes())
+            .update(print)
+            .update(code);
         tag.finalize()
     }
 }
@@ -144,7 +161,8 @@ mod tests {
     use super::*;
     use crate::engine::Engines;
 
-    const COMPONENT: &str = r#"(component (core module $m (func (export "f") (result i32) i32.const 7)) (core instance (instantiate $m)))"#;
+    const COMPONENT: &str =
+        r#"(component (core module $m (func (export "f") (result i32) i32.const 7)) (core instance (instantiate $m)))"#;
 
     fn never() -> std::io::Result<Vec<u8>> {
         Err(std::io::Error::other("not asked for"))
@@ -157,11 +175,21 @@ mod tests {
         let bytes = wat::parse_str(COMPONENT).unwrap();
         let digest = Digest::of(&bytes);
         let compiler = Compiler::new(Some(dir.path().into()), [1; 32]);
-        let origin = |compiler: &Compiler| compiler.load(&engine, digest, || Ok(bytes.clone())).map(|(_, origin)| origin);
+        let origin = |compiler: &Compiler| {
+            compiler
+                .load(&engine, digest, || Ok(bytes.clone()))
+                .map(|(_, origin)| origin)
+        };
 
         assert_eq!(origin(&compiler), Ok(Origin::Compiled));
-        assert_eq!(compiler.load(&engine, digest, never).map(|(_, origin)| origin), Ok(Origin::Cache));
-        assert_eq!(origin(&Compiler::new(Some(dir.path().into()), [2; 32])), Ok(Origin::Replaced));
+        assert_eq!(
+            compiler.load(&engine, digest, never).map(|(_, origin)| origin),
+            Ok(Origin::Cache)
+        );
+        assert_eq!(
+            origin(&Compiler::new(Some(dir.path().into()), [2; 32])),
+            Ok(Origin::Replaced)
+        );
 
         let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
         let good = std::fs::read(&file).unwrap();
@@ -169,22 +197,42 @@ mod tests {
             let mut changed = good.clone();
             changed[at] ^= 1;
             std::fs::write(&file, changed).unwrap();
-            assert_eq!(origin(&Compiler::new(Some(dir.path().into()), [2; 32])), Ok(Origin::Replaced), "byte {at}");
+            assert_eq!(
+                origin(&Compiler::new(Some(dir.path().into()), [2; 32])),
+                Ok(Origin::Replaced),
+                "byte {at}"
+            );
         }
         std::fs::write(&file, &good[..TAG - 1]).unwrap();
-        assert_eq!(origin(&Compiler::new(Some(dir.path().into()), [2; 32])), Ok(Origin::Replaced));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(
+            origin(&Compiler::new(Some(dir.path().into()), [2; 32])),
+            Ok(Origin::Replaced)
+        );
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
     }
 
     #[test]
     fn bytes_are_those_of_the_digest_and_never_precompiled() {
         let engine = Engines::new(2).unwrap().of(Default::default()).unwrap();
         let compiler = Compiler::new(None, [0; 32]);
-        let other = compiler.load(&engine, Digest::of(b"x"), || Ok(b"y".to_vec())).unwrap_err();
+        let other = compiler
+            .load(&engine, Digest::of(b"x"), || Ok(b"y".to_vec()))
+            .unwrap_err();
         assert_eq!(other.reason, Reason::HostFault);
-        let code = engine.precompile_component(&wat::parse_str(COMPONENT).unwrap()).unwrap();
-        let refused = compiler.load(&engine, Digest::of(&code), || Ok(code.clone())).unwrap_err();
+        let code = engine
+            .precompile_component(&wat::parse_str(COMPONENT).unwrap())
+            .unwrap();
+        let refused = compiler
+            .load(&engine, Digest::of(&code), || Ok(code.clone()))
+            .unwrap_err();
         assert_eq!(refused.reason, Reason::NotAComponent);
-        assert_eq!(compiler.load(&engine, Digest::of(b"x"), never).unwrap_err().reason, Reason::NotFound);
+        assert_eq!(
+            compiler.load(&engine, Digest::of(b"x"), never).unwrap_err().reason,
+            Reason::NotFound
+        );
     }
 }

@@ -85,14 +85,18 @@ impl Control {
 
     pub(crate) fn halt(&self, halt: Halt) {
         // Losing the exchange means that another reason came first, and it stays.
-        let _first = self.halt.compare_exchange(0, halt as u8, Ordering::Relaxed, Ordering::Relaxed);
+        let _first = self
+            .halt
+            .compare_exchange(0, halt as u8, Ordering::Relaxed, Ordering::Relaxed);
         self.waker.wake();
     }
 
     /// Why it is to end, if it is.
     pub(crate) fn halted(&self) -> Option<Halt> {
         let found = self.halt.load(Ordering::Relaxed);
-        [Halt::Cancelled, Halt::Fenced, Halt::Stopping].into_iter().find(|halt| *halt as u8 == found)
+        [Halt::Cancelled, Halt::Fenced, Halt::Stopping]
+            .into_iter()
+            .find(|halt| *halt as u8 == found)
     }
 
     /// Asks the attempt to finish what is under way.

@@ -124,7 +124,10 @@ fn payload(payload: types::Payload) -> Result<Payload, Error> {
         }),
         types::Payload::Inline(bytes) => Ok(Payload::Inline(bytes)),
         types::Payload::Artifact(artifact) => {
-            let digest = artifact.digest.parse().map_err(|_| bad("an artifact whose digest is none"))?;
+            let digest = artifact
+                .digest
+                .parse()
+                .map_err(|_| bad("an artifact whose digest is none"))?;
             if !is_media(&artifact.media) {
                 return Err(bad("an artifact whose media type is none"));
             }
@@ -140,7 +143,10 @@ fn payload(payload: types::Payload) -> Result<Payload, Error> {
 /// The plan with names that are names; whether it hangs together is decided where plans are.
 fn plan(plan: types::Plan) -> Result<Plan, Error> {
     if plan.nodes.len() > MAX_PLAN_NODES {
-        return Err(bad(format!("a plan of {} nodes; at most {MAX_PLAN_NODES} are taken", plan.nodes.len())));
+        return Err(bad(format!(
+            "a plan of {} nodes; at most {MAX_PLAN_NODES} are taken",
+            plan.nodes.len()
+        )));
     }
     let nodes = plan.nodes.into_iter().map(node).collect::<Result<_, _>>()?;
     Ok(Plan { nodes })
@@ -149,8 +155,16 @@ fn plan(plan: types::Plan) -> Result<Plan, Error> {
 fn node(node: types::Node) -> Result<Node, Error> {
     let named = |error: skep_rules::id::Error| bad(format!("in a plan, {error}"));
     let name = node.name.parse().map_err(named)?;
-    let roles = node.roles.iter().map(|role| role.parse().map_err(named)).collect::<Result<BTreeSet<_>, _>>()?;
-    let dependencies = node.dependencies.iter().map(|name| name.parse().map_err(named)).collect::<Result<_, _>>()?;
+    let roles = node
+        .roles
+        .iter()
+        .map(|role| role.parse().map_err(named))
+        .collect::<Result<BTreeSet<_>, _>>()?;
+    let dependencies = node
+        .dependencies
+        .iter()
+        .map(|name| name.parse().map_err(named))
+        .collect::<Result<_, _>>()?;
     Ok(Node {
         name,
         description: node.description,
@@ -194,7 +208,10 @@ mod tests {
         };
         let digest = Digest::of(b"x").to_string();
         assert!(done(artifact(&digest, "text/plain")).is_ok());
-        assert_eq!(done(artifact("x", "text/plain")).unwrap_err().reason, Reason::InvalidInput);
+        assert_eq!(
+            done(artifact("x", "text/plain")).unwrap_err().reason,
+            Reason::InvalidInput
+        );
         assert_eq!(done(artifact(&digest, "")).unwrap_err().reason, Reason::InvalidInput);
         let large = types::Payload::Inline(vec![0; MAX_PAYLOAD_BYTES + 1]);
         assert_eq!(done(large).unwrap_err().reason, Reason::BodyLimit);

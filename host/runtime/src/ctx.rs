@@ -54,7 +54,9 @@ pub(crate) struct Ctx {
 
 impl std::fmt::Debug for Ctx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ctx").field("lease", &self.control.lease()).finish_non_exhaustive()
+        f.debug_struct("Ctx")
+            .field("lease", &self.control.lease())
+            .finish_non_exhaustive()
     }
 }
 

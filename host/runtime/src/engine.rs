@@ -9,7 +9,8 @@ use std::{
 
 use skep_rules::limits::Tier;
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+    WasmBacktraceDetails,
 };
 
 use crate::Error;
@@ -60,7 +61,10 @@ impl Engines {
             Err(error) => {
                 tracing::warn!(%error, "address space is limited: memories get bounds checks instead of 4 GiB each");
                 let narrow = Tier::Medium.limits().memory.0;
-                (Engine::new(&config(small, slots, narrow)).map_err(|error| unusable(&error))?, narrow)
+                (
+                    Engine::new(&config(small, slots, narrow)).map_err(|error| unusable(&error))?,
+                    narrow,
+                )
             }
         };
         Ok(Engines {
@@ -111,7 +115,12 @@ fn fitting(wished: u32) -> u32 {
         .unwrap_or(DEFAULT_MAPPINGS);
     let fit = slots_within(limit);
     if wished > fit {
-        tracing::warn!(wished, fit, max_map_count = limit, "fewer slots than wished: raise the sysctl vm.max_map_count");
+        tracing::warn!(
+            wished,
+            fit,
+            max_map_count = limit,
+            "fewer slots than wished: raise the sysctl vm.max_map_count"
+        );
     }
     wished.clamp(1, fit)
 }
@@ -210,7 +219,11 @@ mod tests {
 
     #[test]
     fn ten_thousand_fit_under_the_usual_limit_of_mappings() {
-        assert!((10_000..10_400).contains(&slots_within(DEFAULT_MAPPINGS)), "{}", slots_within(DEFAULT_MAPPINGS));
+        assert!(
+            (10_000..10_400).contains(&slots_within(DEFAULT_MAPPINGS)),
+            "{}",
+            slots_within(DEFAULT_MAPPINGS)
+        );
         assert_eq!(slots_within(0), 1);
     }
 

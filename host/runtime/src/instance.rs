@@ -195,16 +195,32 @@ impl Prepared {
         let instance = linked.pre.instantiate_async(&mut *store).await?;
         let outcome = match call {
             Call::Execute => {
-                let guest = linked.executor.as_ref().ok_or_else(|| lacks(Export::Executor))?.load(&mut *store, &instance)?;
+                let guest = linked
+                    .executor
+                    .as_ref()
+                    .ok_or_else(|| lacks(Export::Executor))?
+                    .load(&mut *store, &instance)?;
                 convert::executed(guest.call_execute(&mut *store, &task).await?)
             }
             Call::Plan { notes } => {
-                let guest = linked.planner.as_ref().ok_or_else(|| lacks(Export::Planner))?.load(&mut *store, &instance)?;
+                let guest = linked
+                    .planner
+                    .as_ref()
+                    .ok_or_else(|| lacks(Export::Planner))?
+                    .load(&mut *store, &instance)?;
                 convert::planned(guest.call_plan(&mut *store, &task, &convert::notes(notes)).await?)
             }
             Call::Check { result } => {
-                let guest = linked.checker.as_ref().ok_or_else(|| lacks(Export::Checker))?.load(&mut *store, &instance)?;
-                Ok(convert::checked(guest.call_check(&mut *store, &task, &convert::payload_in(result)).await?))
+                let guest = linked
+                    .checker
+                    .as_ref()
+                    .ok_or_else(|| lacks(Export::Checker))?
+                    .load(&mut *store, &instance)?;
+                Ok(convert::checked(
+                    guest
+                        .call_check(&mut *store, &task, &convert::payload_in(result))
+                        .await?,
+                ))
             }
         };
         Ok(outcome?)
@@ -213,7 +229,10 @@ impl Prepared {
 
 /// Asked of an agent that cannot do it: whoever assigned the task should have known.
 fn lacks(export: Export) -> Stop {
-    Stop::new(Reason::InvalidInput, format!("the agent's component does not export `{}`", export.interface()))
+    Stop::new(
+        Reason::InvalidInput,
+        format!("the agent's component does not export `{}`", export.interface()),
+    )
 }
 
 /// Runs a call under its deadline and its control. Both are looked at before each poll, and guests that compute are polled again after each
@@ -258,7 +277,9 @@ async fn guard(
 
 fn text(panic: &(dyn Any + Send)) -> String {
     let known = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    known.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+    known
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".into())
 }
 
 fn millis(duration: Duration) -> Millis {

@@ -33,6 +33,8 @@ mod outcome;
 pub mod plugin;
 mod runner;
 mod sandbox;
+#[cfg(test)]
+mod trial;
 mod watchdog;
 mod workspace;
 

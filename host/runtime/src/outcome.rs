@@ -83,15 +83,27 @@ fn failed(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> End
             message: escape(error.root_cause().to_string().as_bytes(), 256),
         };
     }
-    if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
-        return stopped(Reason::HandleLimit, format!("more than {} handles at a time", limits.handles));
+    if matches!(
+        error.downcast_ref::<ResourceTableError>(),
+        Some(ResourceTableError::Full)
+    ) {
+        return stopped(
+            Reason::HandleLimit,
+            format!("more than {} handles at a time", limits.handles),
+        );
     }
     let text = error.root_cause().to_string();
     if text.contains("handle limit exceeded") {
-        return stopped(Reason::HandleLimit, format!("more than {} handles at a time", limits.handles));
+        return stopped(
+            Reason::HandleLimit,
+            format!("more than {} handles at a time", limits.handles),
+        );
     }
     if text.contains("too much data is being copied") {
-        let message = format!("one call handed over more than {} (its lists and texts counted)", limits.hostcall_bytes);
+        let message = format!(
+            "one call handed over more than {} (its lists and texts counted)",
+            limits.hostcall_bytes
+        );
         return stopped(Reason::HostcallLimit, message);
     }
     if memory_refused || text.contains("resource limit exceeded") {
@@ -103,7 +115,10 @@ fn failed(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> End
 
 fn trapped(trap: Trap, error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> End {
     match trap {
-        Trap::OutOfFuel => stopped(Reason::FuelExhausted, format!("burned all of its {} of fuel", limits.fuel)),
+        Trap::OutOfFuel => stopped(
+            Reason::FuelExhausted,
+            format!("burned all of its {} of fuel", limits.fuel),
+        ),
         Trap::StackOverflow => stopped(Reason::StackOverflow, with_frames("the call stack ran out", error)),
         // Rust aborts when an allocation fails, and an abort is an `unreachable`.
         Trap::UnreachableCodeReached if memory_refused => {
@@ -113,7 +128,10 @@ fn trapped(trap: Trap, error: &wasmtime::Error, limits: &Limits, memory_refused:
         // The stack of ordinary Rust code lies at the bottom of linear memory and runs out below address zero.
         Trap::MemoryOutOfBounds => stopped(
             Reason::Trapped,
-            with_frames("a memory fault, or a stack overflow: recursion too deep looks the same", error),
+            with_frames(
+                "a memory fault, or a stack overflow: recursion too deep looks the same",
+                error,
+            ),
         ),
         trap => stopped(Reason::Trapped, with_frames(&trap.to_string(), error)),
     }
@@ -121,8 +139,15 @@ fn trapped(trap: Trap, error: &wasmtime::Error, limits: &Limits, memory_refused:
 
 /// The text and the guest's own frames, innermost first; never the host's.
 fn with_frames(text: &str, error: &wasmtime::Error) -> String {
-    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    let names: Vec<String> = frames.iter().filter_map(|frame| frame.func_name()).map(|name| format!("{:#}", Name(name))).collect();
+    let frames = error
+        .downcast_ref::<WasmBacktrace>()
+        .map(WasmBacktrace::frames)
+        .unwrap_or_default();
+    let names: Vec<String> = frames
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .map(|name| format!("{:#}", Name(name)))
+        .collect();
     match names.is_empty() {
         true => text.to_owned(),
         false => format!("{text}, in {}", names.join(" < ")),
@@ -141,7 +166,9 @@ impl std::fmt::Display for Name<'_> {
 /// The kernel refused a mapping: `vm.max_map_count` is used up, or memory is.
 fn lacks_mappings(error: &wasmtime::Error) -> bool {
     let refused = |cause: &(dyn std::error::Error + 'static)| {
-        let os = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let os = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error);
         os == Some(rustix::io::Errno::NOMEM.raw_os_error()) || cause.downcast_ref() == Some(&rustix::io::Errno::NOMEM)
     };
     error.chain().any(refused)
@@ -173,12 +200,32 @@ mod tests {
             (Trap::CannotEnterComponent.into(), false, Reason::Trapped),
             (I32Exit(1).into(), false, Reason::Trapped),
             (ResourceTableError::Full.into(), false, Reason::HandleLimit),
-            (text("cannot allocate another handle: store handle limit exceeded"), false, Reason::HandleLimit),
-            (text("too much data is being copied between the host and the guest"), false, Reason::HostcallLimit),
-            (text("memory minimum size of 17 pages exceeds memory limits"), true, Reason::MemoryLimit),
-            (text("resource limit exceeded: memory count too high at 5"), false, Reason::MemoryLimit),
+            (
+                text("cannot allocate another handle: store handle limit exceeded"),
+                false,
+                Reason::HandleLimit,
+            ),
+            (
+                text("too much data is being copied between the host and the guest"),
+                false,
+                Reason::HostcallLimit,
+            ),
+            (
+                text("memory minimum size of 17 pages exceeds memory limits"),
+                true,
+                Reason::MemoryLimit,
+            ),
+            (
+                text("resource limit exceeded: memory count too high at 5"),
+                false,
+                Reason::MemoryLimit,
+            ),
             (text("invalid utf-8 sequence"), false, Reason::Trapped),
-            (Stop::new(Reason::RateLimited, "too fast").into(), true, Reason::RateLimited),
+            (
+                Stop::new(Reason::RateLimited, "too fast").into(),
+                true,
+                Reason::RateLimited,
+            ),
         ];
         for (error, refused, reason) in cases {
             let shown = error.to_string();
@@ -191,7 +238,10 @@ mod tests {
     #[test]
     fn what_the_host_lacked_is_no_fault_of_the_guest() {
         let errno = wasmtime::Error::from(std::io::Error::from_raw_os_error(12));
-        for error in [errno.context("mmap failed"), wasmtime::Error::from(rustix::io::Errno::NOMEM)] {
+        for error in [
+            errno.context("mmap failed"),
+            wasmtime::Error::from(rustix::io::Errno::NOMEM),
+        ] {
             assert!(matches!(check(error, true), Err(End::Overload { .. })));
         }
         assert!(matches!(check(Fault("ours".into()), false), Err(End::HostFault { .. })));
@@ -202,8 +252,14 @@ mod tests {
         let limits = Tier::Small.limits();
         assert_eq!(end(Return::Halted(Halt::Cancelled), &limits, false), End::Cancelled);
         assert_eq!(end(Return::Halted(Halt::Fenced), &limits, false), End::Fenced);
-        assert!(matches!(end(Return::Halted(Halt::Stopping), &limits, false), End::Overload { .. }));
-        assert!(matches!(end(Return::Panicked("x".into()), &limits, false), End::HostFault { .. }));
+        assert!(matches!(
+            end(Return::Halted(Halt::Stopping), &limits, false),
+            End::Overload { .. }
+        ));
+        assert!(matches!(
+            end(Return::Panicked("x".into()), &limits, false),
+            End::HostFault { .. }
+        ));
         assert!(matches!(
             end(Return::Deadline, &limits, false),
             End::Stopped {

@@ -107,7 +107,9 @@ impl Runner {
         let watched = Arc::downgrade(&shared);
         let live = move || watched.upgrade().map(|shared| shared.live()).unwrap_or_default();
         let watchdog = Watchdog::start(live).map_err(Error::Threads)?;
-        shared.tasks.spawn_on(beats(Arc::downgrade(&shared), shared.stop.clone()), &shared.handle);
+        shared
+            .tasks
+            .spawn_on(beats(Arc::downgrade(&shared), shared.stop.clone()), &shared.handle);
         Ok(Arc::new(Runner {
             shared,
             runtime: Mutex::new(Some(runtime)),
@@ -192,7 +194,9 @@ impl Shared {
         if let Some(older) = lock(&self.agents).insert(agent, entry) {
             older.prepared.inspect(|prepared| prepared.grants.revoke());
         }
-        self.halt(Halt::Fenced, |lease| lease.agent == agent && lease.generation < generation);
+        self.halt(Halt::Fenced, |lease| {
+            lease.agent == agent && lease.generation < generation
+        });
         let shared = self.clone();
         let warming = async move {
             let ready = tokio::select! {
@@ -233,10 +237,20 @@ impl Shared {
             agent: identity.agent,
             generation: identity.generation,
         };
-        let permit = self.compilations.acquire().await.map_err(|error| fault(error.to_string()))?;
+        let permit = self
+            .compilations
+            .acquire()
+            .await
+            .map_err(|error| fault(error.to_string()))?;
         let shared = self.clone();
-        let prepare = move || shared.sandbox.prepare(shared.host.clone(), identity, component, effective);
-        let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| fault(format!("preparing failed: {error}")))??;
+        let prepare = move || {
+            shared
+                .sandbox
+                .prepare(shared.host.clone(), identity, component, effective)
+        };
+        let prepared = tokio::task::spawn_blocking(prepare)
+            .await
+            .map_err(|error| fault(format!("preparing failed: {error}")))??;
         drop(permit);
         prepared.try_out(&Control::new(lease)).await?;
         Ok(prepared)
@@ -322,7 +336,9 @@ impl Shared {
             agent.draining = true;
         }
         let live = self.live();
-        live.iter().filter(|control| control.lease().agent == agent).for_each(|control| control.drain());
+        live.iter()
+            .filter(|control| control.lease().agent == agent)
+            .for_each(|control| control.drain());
     }
 
     fn forget(&self, agent: AgentId) {
@@ -347,5 +363,254 @@ async fn beats(shared: Weak<Shared>, stop: CancellationToken) {
         if !beats.is_empty() {
             shared.host.event(RunnerEvent::Beats { beats });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_rules::{
+        plan::{Outcome, Payload},
+        quantity::{Fuel, Millis, Size},
+    };
+
+    use super::*;
+    use crate::trial::{Trial, agent, effective, identity, lease, module, with_artifacts};
+
+    const SPIN: &str = "(loop $again (br $again)) unreachable";
+
+    fn reason(end: &End) -> Option<Reason> {
+        match end {
+            End::Stopped { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_attempt_runs_to_its_end_and_says_what_it_used() {
+        let trial = Trial::new();
+        let beat = "(drop (call $beat (i32.const 1) (i32.const 40))) (drop (memory.grow (i32.const 3))) i32.const 1024";
+        let (end, usage, denials, log) = trial.run(beat, effective(|_| {}));
+        assert_eq!(end, End::Finished(Outcome::Done(Payload::Inline(vec![]))));
+        assert_eq!((usage.hostcalls, usage.peak_memory), (1, Size(4 << 16)));
+        assert!((1..5_000).contains(&usage.fuel.0), "{:?}", usage.fuel);
+        assert!(denials.is_empty() && log.is_empty());
+        assert_eq!(
+            std::fs::read_dir(trial.dir.path().join("workspaces")).unwrap().count(),
+            0
+        );
+    }
+
+    #[test]
+    fn every_bound_ends_the_attempt_with_its_own_reason() {
+        let trial = Trial::new();
+        let short = |limits: &mut skep_rules::limits::Limits| limits.deadline = Millis(50);
+        let little = |limits: &mut skep_rules::limits::Limits| limits.fuel = Fuel(1_000_000);
+        let cases = [
+            (SPIN, effective(little), Reason::FuelExhausted),
+            (SPIN, effective(short), Reason::DeadlineExceeded),
+            ("unreachable", effective(|_| {}), Reason::Trapped),
+            ("(call $deep (i32.const 0))", effective(|_| {}), Reason::StackOverflow),
+            ("(i32.load (i32.const 0x7fffffff))", effective(|_| {}), Reason::Trapped),
+            // Growing to the limit is answered with -1; dying of that is the memory limit.
+            (
+                "(if (i32.eq (memory.grow (i32.const 190)) (i32.const -1)) (then unreachable)) i32.const 1024",
+                effective(|limits| limits.memory = Size(1 << 20)),
+                Reason::MemoryLimit,
+            ),
+            (
+                "(loop $again (drop (call $beat (i32.const 0) (i32.const 0))) (br $again)) unreachable",
+                effective(|limits| limits.hostcalls_per_second = 1_000),
+                Reason::RateLimited,
+            ),
+            // The result lies outside memory.
+            ("i32.const -8", effective(|_| {}), Reason::Trapped),
+        ];
+        for (body, effective, expected) in cases {
+            let (end, ..) = trial.run(body, effective);
+            assert_eq!(reason(&end), Some(expected), "{body}: {end:?}");
+        }
+    }
+
+    #[test]
+    fn fuel_is_metered_exactly() {
+        let trial = Trial::new();
+        let used = |_| {
+            trial
+                .run(SPIN, effective(|limits| limits.fuel = Fuel(12_345_678)))
+                .1
+                .fuel
+        };
+        assert_eq!((0..2).map(used).collect::<Vec<_>>(), [Fuel(12_345_678); 2]);
+    }
+
+    #[test]
+    fn a_spinning_guest_is_alive_and_can_be_cancelled() {
+        let trial = Trial::new();
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        trial.start(1, Call::Execute);
+        trial.started(1);
+        let beats = trial.beat();
+        assert!(beats[0].lease == lease(1) && beats[0].fuel > Fuel(0) && beats[0].crossings == 0);
+        trial.runner.command(RunnerCommand::Cancel { lease: lease(1) });
+        let (end, usage, ..) = trial.ended(1);
+        assert_eq!(end, End::Cancelled);
+        assert!(usage.fuel > Fuel(0));
+    }
+
+    #[test]
+    fn a_new_generation_fences_the_old_and_is_not_taken_for_it() {
+        let trial = Trial::new();
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        trial.start(1, Call::Execute);
+        trial.started(1);
+        trial.runner.command(RunnerCommand::Warm {
+            agent: identity(2),
+            component: Digest::of(&agent(SPIN)),
+            effective: effective(|_| {}),
+        });
+        let mut told = [trial.next(), trial.next()];
+        told.sort_by_key(|event| matches!(event, RunnerEvent::Warmed { .. }));
+        assert!(
+            matches!(&told[0], RunnerEvent::Ended { end: End::Fenced, .. }),
+            "{told:?}"
+        );
+        assert!(
+            matches!(&told[1], RunnerEvent::Warmed { generation: 2, .. }),
+            "{told:?}"
+        );
+        // An attempt of the first generation, told to start too late.
+        trial.start(2, Call::Execute);
+        assert_eq!(trial.ended(2).0, End::Fenced);
+    }
+
+    #[test]
+    fn forgetting_and_stopping_end_what_runs() {
+        let trial = Trial::new();
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        trial.start(1, Call::Execute);
+        trial.started(1);
+        trial.runner.command(RunnerCommand::Forget { agent: lease(1).agent });
+        assert_eq!(trial.ended(1).0, End::Cancelled);
+        trial.start(2, Call::Execute);
+        assert!(
+            matches!(trial.ended(2).0, End::Overload { .. }),
+            "a forgotten agent is not ready"
+        );
+
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        trial.start(3, Call::Execute);
+        trial.started(3);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(trial.runner.stop());
+        assert!(matches!(trial.ended(3).0, End::Overload { .. }));
+    }
+
+    #[test]
+    fn a_full_pool_is_an_overload_and_slots_come_back() {
+        let trial = Trial::new();
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        let pool = 8 + 16;
+        (0..=pool).for_each(|epoch| trial.start(epoch, Call::Execute));
+        let mut overloads = 0;
+        // Each is started; the one that found no slot has ended as well.
+        for _ in 0..=pool + 1 {
+            overloads += u64::from(matches!(
+                trial.next(),
+                RunnerEvent::Ended {
+                    end: End::Overload { .. },
+                    ..
+                }
+            ));
+        }
+        assert_eq!(overloads, 1);
+        (0..=pool).for_each(|epoch| trial.runner.command(RunnerCommand::Cancel { lease: lease(epoch) }));
+        for _ in 0..pool {
+            assert!(matches!(
+                trial.next(),
+                RunnerEvent::Ended {
+                    end: End::Cancelled,
+                    ..
+                }
+            ));
+        }
+        trial.start(100, Call::Execute);
+        trial.started(100);
+    }
+
+    #[test]
+    fn what_was_not_granted_is_refused_before_anything_runs() {
+        let trial = Trial::new();
+        let reads =
+            "(call $read (i32.const 2048) (i32.const 64) (i64.const 0) (i32.const 9) (i32.const 512)) i32.const 1024";
+        let (reason, message) = trial.warm(&agent(reads), 1, effective(|_| {})).unwrap_err();
+        assert_eq!(reason, Reason::CapabilityDenied);
+        assert!(
+            message.contains("skep:agent/artifacts") && message.contains("artifacts ="),
+            "{message}"
+        );
+        let (end, usage, ..) = trial.run(reads, with_artifacts(1));
+        assert_eq!(
+            (end, usage.hostcalls),
+            (End::Finished(Outcome::Done(Payload::Inline(vec![]))), 1)
+        );
+    }
+
+    #[test]
+    fn a_call_that_is_not_exported_is_refused_by_name() {
+        let trial = Trial::new();
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        trial.start(1, Call::Plan { notes: vec![] });
+        trial.started(1);
+        let End::Stopped { reason, message } = trial.ended(1).0 else {
+            panic!("it cannot plan")
+        };
+        assert_eq!(reason, Reason::InvalidInput);
+        assert!(message.contains("skep:agent/planner"), "{message}");
+    }
+
+    #[test]
+    fn a_start_function_is_metered_like_everything_else() {
+        let trial = Trial::new();
+        let spins = module(
+            r#"(module (memory (export "memory") 1)
+                (func $start (loop $again (br $again))) (start $start)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 0)
+                (func (export "skep:agent/executor@0.1.0#execute") (param i32) (result i32) i32.const 1024))"#,
+        );
+        let little = effective(|limits| limits.fuel = Fuel(1_000_000));
+        let (reason, message) = trial.warm(&spins, 1, little).unwrap_err();
+        assert_eq!(reason, Reason::FuelExhausted, "{message}");
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_when_it_is_warmed() {
+        let trial = Trial::new();
+        let (reason, _) = trial
+            .warm(&agent(SPIN), 1, effective(|limits| limits.memory = Size(1 << 10)))
+            .unwrap_err();
+        assert_eq!(reason, Reason::MemoryLimit);
+        let mount = |host: String| {
+            let mut effective = effective(|_| {});
+            effective.mounts.push(skep_rules::grant::Mount {
+                guest: "/input".parse().unwrap(),
+                host,
+                access: skep_rules::manifest::Access::Read,
+            });
+            effective
+        };
+        let dir = trial.dir.path().canonicalize().unwrap();
+        let (file, link) = (dir.join("file"), dir.join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        for bad in [file, link, dir.join("none"), "relative".into()] {
+            let (reason, message) = trial
+                .warm(&agent(SPIN), 1, mount(bad.display().to_string()))
+                .unwrap_err();
+            assert!(reason == Reason::MountDenied && message.contains("/input"), "{message}");
+        }
+        trial.warm(&agent(SPIN), 1, mount(dir.display().to_string())).unwrap();
     }
 }

@@ -59,7 +59,9 @@ pub(crate) struct Linked {
 
 impl std::fmt::Debug for Linked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Linked").field("exports", &self.exports()).finish_non_exhaustive()
+        f.debug_struct("Linked")
+            .field("exports", &self.exports())
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,7 +73,11 @@ impl Linked {
             (Export::Planner, self.planner.is_some()),
             (Export::Checker, self.checker.is_some()),
         ];
-        found.into_iter().filter(|(_, there)| *there).map(|(export, _)| export).collect()
+        found
+            .into_iter()
+            .filter(|(_, there)| *there)
+            .map(|(export, _)| export)
+            .collect()
     }
 }
 
@@ -100,7 +106,9 @@ impl Sandbox {
             engines: Engines::new(options.slots)?,
             compiler: Compiler::new(options.cache_dir.clone(), options.cache_key),
             linked: Mutex::default(),
-            total: Arc::new(Total::new(options.memory.map_or_else(most_of_the_machine, |size| size.0))),
+            total: Arc::new(Total::new(
+                options.memory.map_or_else(most_of_the_machine, |size| size.0),
+            )),
             workspaces: Arc::new(Workspaces::open(&options.workspaces)?),
         })
     }
@@ -143,14 +151,19 @@ impl Sandbox {
         let entry = {
             let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever holds an entry while it is swept makes its own; the other is dropped with its last agent.
-            linked.retain(|_, entry| Arc::strong_count(entry) > 1 || entry.try_lock().is_ok_and(|linked| linked.strong_count() > 0));
+            linked.retain(|_, entry| {
+                Arc::strong_count(entry) > 1 || entry.try_lock().is_ok_and(|linked| linked.strong_count() > 0)
+            });
             linked.entry(key).or_default().clone()
         };
         let mut entry = entry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(linked) = entry.upgrade() {
             return Ok(linked);
         }
-        let engine = self.engines.of(tier).map_err(|error| refuse(Reason::Overloaded, error.to_string()))?;
+        let engine = self
+            .engines
+            .of(tier)
+            .map_err(|error| refuse(Reason::Overloaded, error.to_string()))?;
         let (component, origin) = self.compiler.load(&engine, digest, || host.component(digest))?;
         tracing::debug!(component = %digest.short(), ?origin, "component loaded");
         let linked = Arc::new(link(&engine, &component, effective.word)?);
@@ -169,7 +182,9 @@ fn refuse(reason: Reason, message: impl Into<String>) -> Refused {
 /// Three quarters of the machine's memory, for all attempts together.
 fn most_of_the_machine() -> u64 {
     let machine = rustix::system::sysinfo();
-    let total = u64::try_from(machine.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(machine.mem_unit).max(1));
+    let total = u64::try_from(machine.totalram)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(u64::from(machine.mem_unit).max(1));
     total / 4 * 3
 }
 
@@ -178,7 +193,10 @@ fn link(engine: &Engine, component: &Component, word: GrantWord) -> Result<Linke
     let kind = component.component_type();
     let imports: Vec<_> = kind.imports(engine).collect();
     if let Some((name, _)) = imports.iter().find(|(_, import)| import.implements.is_some()) {
-        let message = format!("the import `{}` stands for another interface", escape(name.as_bytes(), 128));
+        let message = format!(
+            "the import `{}` stands for another interface",
+            escape(name.as_bytes(), 128)
+        );
         return Err(refuse(Reason::UnsupportedImport, message));
     }
     grant::gate(imports.iter().map(|(name, _)| *name), word)?;
@@ -186,16 +204,26 @@ fn link(engine: &Engine, component: &Component, word: GrantWord) -> Result<Linke
     caps::link(&mut linker, word).map_err(|error| refuse(Reason::HostFault, format!("{error:#}")))?;
     let pre = linker.instantiate_pre(component).map_err(|error| {
         let text = escape(format!("{error:#}").as_bytes(), 512);
-        refuse(Reason::UnsupportedImport, format!("the component cannot be linked: {text}"))
+        refuse(
+            Reason::UnsupportedImport,
+            format!("the component cannot be linked: {text}"),
+        )
     })?;
     let typed = |export: Export, error: wasmtime::Error| {
         let text = escape(format!("{error:#}").as_bytes(), 512);
         refuse(
             Reason::NotAComponent,
-            format!("`{}` is exported with another type than wit/ says: {text}", export.interface()),
+            format!(
+                "`{}` is exported with another type than wit/ says: {text}",
+                export.interface()
+            ),
         )
     };
-    let exported = |export: Export| component.get_export_index(None, &format!("{}@0.1.0", export.interface())).is_some();
+    let exported = |export: Export| {
+        component
+            .get_export_index(None, &format!("{}@0.1.0", export.interface()))
+            .is_some()
+    };
     let mut linked = Linked {
         engine: engine.clone(),
         executor: None,
@@ -245,24 +273,38 @@ impl Needs {
     /// Refuses what could never be instantiated under these limits.
     fn check(&self, limits: &Limits) -> Result<(), Refused> {
         let message = if self.largest_memory > limits.memory.0 {
-            format!("begins with {} bytes of memory; the limit is {}", self.largest_memory, limits.memory)
+            format!(
+                "begins with {} bytes of memory; the limit is {}",
+                self.largest_memory, limits.memory
+            )
         } else if self.memories > limits.memories {
             format!("has {} memories; the limit is {}", self.memories, limits.memories)
         } else if self.tables > limits.tables {
             format!("has {} tables; the limit is {}", self.tables, limits.tables)
         } else if self.largest_table > limits.table_elements {
-            format!("begins with {} table elements; the limit is {}", self.largest_table, limits.table_elements)
+            format!(
+                "begins with {} table elements; the limit is {}",
+                self.largest_table, limits.table_elements
+            )
         } else {
             return Ok(());
         };
-        Err(refuse(Reason::MemoryLimit, format!("the component {message}; raise `limits` or the tier")))
+        Err(refuse(
+            Reason::MemoryLimit,
+            format!("the component {message}; raise `limits` or the tier"),
+        ))
     }
 }
 
 /// Refuses what is not plainly a directory: the path was resolved when the crew was assembled, so that a link on the way to it now is a trick.
 fn check_mount(mount: &Mount) -> Result<(), Refused> {
     let path = Path::new(&mount.host);
-    let bad = |what: String| Err(refuse(Reason::MountDenied, format!("the mount `{}` ({}) {what}", mount.guest, mount.host)));
+    let bad = |what: String| {
+        Err(refuse(
+            Reason::MountDenied,
+            format!("the mount `{}` ({}) {what}", mount.guest, mount.host),
+        ))
+    };
     if !path.is_absolute() {
         return bad("is not an absolute path".into());
     }
@@ -273,4 +315,3 @@ fn check_mount(mount: &Mount) -> Result<(), Refused> {
         Ok(_) => Ok(()),
     }
 }
-

@@ -47,7 +47,10 @@ impl Watchdog {
             while !stopped.load(Ordering::Relaxed) {
                 if let Some(stuck) = stuck(&live(), now()) {
                     let lease = stuck.lease();
-                    tracing::error!(?lease, "a guest has not given way for a second: fuel does not work; the process ends");
+                    tracing::error!(
+                        ?lease,
+                        "a guest has not given way for a second: fuel does not work; the process ends"
+                    );
                     end_process();
                 }
                 std::thread::park_timeout(LOOK);
@@ -75,10 +78,17 @@ impl Drop for Watchdog {
 /// Whoever has been in one poll for longer than a working guest can be.
 fn stuck(live: &[Arc<Control>], now: u64) -> Option<&Arc<Control>> {
     let limit = WATCHDOG.0.saturating_mul(1_000);
-    live.iter().find(|control| control.polling_since().is_some_and(|since| now.saturating_sub(since) > limit))
+    live.iter().find(|control| {
+        control
+            .polling_since()
+            .is_some_and(|since| now.saturating_sub(since) > limit)
+    })
 }
 
-#[expect(clippy::exit, reason = "a guest that cannot be stopped holds its thread for good; only a new process is whole")]
+#[expect(
+    clippy::exit,
+    reason = "a guest that cannot be stopped holds its thread for good; only a new process is whole"
+)]
 fn end_process() -> ! {
     std::process::exit(STATUS)
 }
@@ -88,7 +98,7 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::runner::tests::lease;
+    use crate::trial::lease;
 
     #[test]
     fn only_a_poll_without_end_is_stuck() {

@@ -28,6 +28,10 @@ pub(crate) struct Ctx {
 
 /// A blob being written.
 #[derive(Debug)]
+#[expect(
+    unreachable_pub,
+    reason = "the generated bindings export it again, which takes a public type"
+)]
 pub struct Writer {
     media: String,
     bytes: Vec<u8>,
@@ -174,10 +178,15 @@ fn reason(error: Error) -> Reason {
 
 /// What a guest is told of a refusal; it never learns of troubles of the host.
 fn error(reason: Reason) -> Error {
-    [Error::NotFound, Error::QuotaExceeded, Error::InvalidInput, Error::CapabilityDenied]
-        .into_iter()
-        .find(|error| self::reason(*error) == reason)
-        .unwrap_or(Error::Unavailable)
+    [
+        Error::NotFound,
+        Error::QuotaExceeded,
+        Error::InvalidInput,
+        Error::CapabilityDenied,
+    ]
+    .into_iter()
+    .find(|error| self::reason(*error) == reason)
+    .unwrap_or(Error::Unavailable)
 }
 
 /// `type/subtype`, perhaps with parameters: printable ASCII only.
@@ -195,7 +204,15 @@ mod tests {
         for good in ["application/json", "text/plain; charset=utf-8", "x/y"] {
             assert!(is_media(good), "{good}");
         }
-        for bad in ["", "json", "/x", "x/", "text/pl\nain", "t\u{e4}xt/plain", &format!("a/{}", "b".repeat(127))] {
+        for bad in [
+            "",
+            "json",
+            "/x",
+            "x/",
+            "text/pl\nain",
+            "t\u{e4}xt/plain",
+            &format!("a/{}", "b".repeat(127)),
+        ] {
             assert!(!is_media(bad), "{bad}");
         }
     }

@@ -16,7 +16,9 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> wasmtime::Result<()> {
 
 impl log::Host for Ctx {
     fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
-        let size = fields.iter().fold(message.len(), |sum, (name, value)| sum + name.len() + value.len());
+        let size = fields
+            .iter()
+            .fold(message.len(), |sum, (name, value)| sum + name.len() + value.len());
         self.cross_or_stop(Capability::Log, size)?;
         self.base.log.line(name(level), &message, &fields);
         Ok(())
