@@ -3,4 +3,12 @@
 //! The command line (`main.rs`) is a client of [`http::api`] and starts a [`host::Host`] for `skep up` and `skep demo`; tests and benches do the
 //! same. wasmtime types never reach this crate, nor do those of the storage engine.
 
+pub mod clock;
+mod driver;
+mod feed;
+pub mod host;
 pub mod http;
+mod perform;
+mod read;
+mod shutdown;
+pub mod telemetry;

@@ -8,11 +8,13 @@ use skep_rules::{
 };
 use utoipa::ToSchema;
 
-/// One event. On the stream its position is the `id` and its kind the `event`. It names the record; read the record for more.
+/// One event. On the stream `position.index` is the `id` and its kind the `event`. It names the record; read the record for more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Its position; rises, with gaps.
+    /// The position of its journal entries; rises, with gaps.
     pub position: u64,
+    /// Which of the events of this position.
+    pub index: u32,
     /// When.
     #[schema(value_type = u64)]
     pub at: Time,

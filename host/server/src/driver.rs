@@ -1,0 +1,519 @@
+//! Drives one shard: a short lock around decide and append, taken on the thread that has the command, so that the order of the journal is the
+//! order of the decisions. What stays inside the process is performed at once, what leaves waits until the store says durable. Whatever fails
+//! here fails for good: a shard whose journal cannot be trusted answers nobody.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use skep_rules::{
+    command::Command,
+    decide::Reply,
+    effect::{Changed, Notice},
+    facts::{self, Facts},
+    id::TaskId,
+    limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, MAX_RIDERS},
+    quantity::Time,
+    reason::Reason,
+    rejection::Rejection,
+    seam::{Beat, RunnerCommand},
+    shard::{Output, Shard},
+    state::State,
+};
+use skep_runtime::Runner;
+use skep_store::{Batch, Position, Store, Table, Write};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::{Clock, Draw, NoRandomness},
+    feed::Feed,
+};
+
+/// Ended tasks, see [`facts::Table::Tasks`].
+pub(crate) const TASKS: Table = Table::new("tasks");
+const CREWS: Table = Table::new("crews");
+const AGENTS: Table = Table::new("agents");
+const IDEMPOTENCY: Table = Table::new("idempotency");
+/// Blobs of a crew: the crew's id and the digest to an encoded artifact.
+pub(crate) const ARTIFACTS: Table = Table::new("artifacts");
+/// Logs of attempts: the task's id and the epoch (8 bytes, big-endian) to an encoded [`crate::perform::StoredLog`].
+pub(crate) const LOGS: Table = Table::new("logs");
+
+/// The one shard of this host.
+pub(crate) const SHARD: u16 = 0;
+/// The principal of everything that the admin token asks.
+pub(crate) const ADMIN: &str = "admin";
+
+/// Why the driver did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A rule refused.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The store refused or failed.
+    #[error("the store")]
+    Store(#[from] skep_store::Error),
+    /// No randomness, so no ids.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// A record in a table is not one of ours.
+    #[error("a record cannot be read: {0}")]
+    Undecodable(String),
+    /// The host is stopping.
+    #[error("the host is stopping")]
+    Stopping,
+    /// The host has failed and is about to end.
+    #[error("the host has failed: {0}")]
+    Failed(Arc<str>),
+}
+
+/// A decision that was taken, for whoever asked.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    pub(crate) reply: Reply,
+    /// Nobody may be told before this is durable.
+    pub(crate) position: Position,
+}
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    /// The shard's lock. Never held across a wait, except for the store's back-pressure.
+    core: Mutex<Core>,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) feed: Feed,
+    /// Who waits for the end of which task. Bounded by the number of connections.
+    waiters: Mutex<BTreeMap<TaskId, Vec<oneshot::Sender<()>>>>,
+    runner: OnceLock<Arc<Runner>>,
+    /// The next wake-up has become earlier.
+    sooner: Notify,
+    /// Work of the driver's own that may block, run on the control runtime.
+    pub(crate) blocking: TaskTracker,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// The host is being stopped: waits end at once.
+    pub(crate) stopping: CancellationToken,
+    /// Nothing more is let out: the host is gone, in order or not.
+    pub(crate) ended: CancellationToken,
+    /// The host has failed.
+    pub(crate) failed: CancellationToken,
+    failure: OnceLock<Arc<str>>,
+    /// The disk is nearly full: nothing new is accepted.
+    pub(crate) low_space: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Core {
+    shard: Shard,
+    draw: Draw,
+    /// Positions of decisions that the disk does not have yet.
+    undurable: VecDeque<u64>,
+    next_wake: Option<Time>,
+    /// For the runner, in the order of the decisions.
+    outbox: VecDeque<RunnerCommand>,
+    /// Some thread is emptying the outbox; a runner that answers at once must not be called again from inside.
+    performing: bool,
+    /// Rows that travel with the next batch: nothing durable can refer to them before.
+    riders: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Audit entries of decisions that made no entry of the journal; they travel too.
+    audit: Vec<Vec<u8>>,
+    /// What the runner says no longer counts: its attempts are being lost.
+    closed: bool,
+    entries: usize,
+    bytes: usize,
+}
+
+impl Driver {
+    /// A driver of a recovered shard. Nothing happens before [`Driver::resume`].
+    pub(crate) fn new(shard: Shard, store: Store, clock: Clock, runtime: tokio::runtime::Handle) -> Self {
+        Driver {
+            feed: Feed::after(shard.position()),
+            core: Mutex::new(Core {
+                shard,
+                draw: Draw::new(),
+                undurable: VecDeque::new(),
+                next_wake: None,
+                outbox: VecDeque::new(),
+                performing: false,
+                riders: BTreeMap::new(),
+                audit: Vec::new(),
+                closed: false,
+                entries: 0,
+                bytes: 0,
+            }),
+            store,
+            clock,
+            waiters: Mutex::default(),
+            runner: OnceLock::new(),
+            sooner: Notify::new(),
+            blocking: TaskTracker::new(),
+            runtime,
+            stopping: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            failed: CancellationToken::new(),
+            failure: OnceLock::new(),
+            low_space: AtomicBool::new(false),
+        }
+    }
+
+    /// Begins to live: what the life before still owed is done.
+    pub(crate) fn resume(&self, runner: Arc<Runner>) -> Result<(), Error> {
+        drop(self.runner.set(runner));
+        let mut core = self.core()?;
+        let now = self.clock.now();
+        let output = core.shard.resume(now);
+        self.carry_out(core, output, Vec::new()).map(drop)
+    }
+
+    /// Builds a command under the lock, where it can see the state and draw ids, and decides it.
+    pub(crate) fn decide(
+        &self,
+        writes: Vec<Write>,
+        build: impl FnOnce(&State, &mut Draw, Time) -> Result<Command, Error>,
+    ) -> Result<Decided, Error> {
+        let mut guard = self.core()?;
+        if guard.closed {
+            return Err(Error::Stopping);
+        }
+        let core = &mut *guard;
+        let now = self.clock.now();
+        let command = build(core.shard.state(), &mut core.draw, now)?;
+        let facts = self.facts(core.shard.state(), &command)?;
+        let output = core.shard.submit(now, &facts, command)?;
+        self.carry_out(guard, output, writes)
+    }
+
+    /// [`Driver::decide`] for what clients ask, which is refused where there is no room.
+    pub(crate) fn accept(
+        &self,
+        build: impl FnOnce(&State, &mut Draw, Time) -> Result<Command, Error>,
+    ) -> Result<Decided, Error> {
+        if self.low_space.load(Ordering::Relaxed) {
+            let message = "the disk of the data directory is nearly full; nothing new is accepted until there is space";
+            return Err(Rejection::new(Reason::Overloaded, message).into());
+        }
+        self.decide(Vec::new(), build)
+    }
+
+    /// Reads the state. What is read may be told once the position is durable.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<(T, Position), Error> {
+        let core = self.core()?;
+        Ok((read(core.shard.state()), Position(core.shard.position())))
+    }
+
+    /// [`Driver::read`], and waits.
+    pub(crate) async fn read_durable<T>(&self, read: impl FnOnce(&State) -> T) -> Result<T, Error> {
+        let (found, position) = self.read(read)?;
+        self.store.wait(position).await?;
+        Ok(found)
+    }
+
+    /// Decides what the time makes of the state.
+    fn tick(&self) -> Result<(), Error> {
+        let mut core = self.core()?;
+        if core.closed {
+            return Ok(());
+        }
+        let output = core.shard.tick(self.clock.now());
+        self.carry_out(core, output, Vec::new()).map(drop)
+    }
+
+    /// Takes note of signs of life.
+    pub(crate) fn beats(&self, beats: &[Beat]) -> Result<(), Error> {
+        self.core()?.shard.beats(self.clock.now(), beats);
+        Ok(())
+    }
+
+    /// Keeps a row that travels with the next batch.
+    pub(crate) fn ride(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {
+        let mut core = self.core()?;
+        if core.riders.len() >= MAX_RIDERS && !core.riders.contains_key(&key) {
+            let message = "too many artifacts were stored since anything else happened";
+            return Err(Rejection::new(Reason::Overloaded, message).into());
+        }
+        core.riders.insert(key, value);
+        Ok(())
+    }
+
+    /// A row of [`ARTIFACTS`], those that have not travelled yet included.
+    pub(crate) fn artifact_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(value) = self.core()?.riders.get(key) {
+            return Ok(Some(value.clone()));
+        }
+        Ok(self.store.get(ARTIFACTS, key)?)
+    }
+
+    /// From here on what the runner says is ignored, so that attempts which it ends because it is stopped are not taken for cancelled.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        let mut core = self.core()?;
+        core.closed = true;
+        core.outbox.clear();
+        Ok(())
+    }
+
+    /// Writes a checkpoint, so that the next start replays nothing.
+    pub(crate) fn checkpoint(&self) -> Result<(), Error> {
+        self.checkpoint_of(&mut *self.core()?)
+    }
+
+    /// Registers for the end of a task. Read the task after, not before.
+    pub(crate) fn wait_for(&self, task: TaskId) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiters = self.waiters();
+        let waiting = waiters.entry(task).or_default();
+        waiting.retain(|waiter| !waiter.is_closed());
+        waiting.push(sender);
+        receiver
+    }
+
+    /// Forgets waiters of a task that have given up.
+    pub(crate) fn stop_waiting(&self, task: TaskId) {
+        let mut waiters = self.waiters();
+        if let Some(waiting) = waiters.get_mut(&task) {
+            waiting.retain(|waiter| !waiter.is_closed());
+            if waiting.is_empty() {
+                waiters.remove(&task);
+            }
+        }
+    }
+
+    /// The host has failed, for good.
+    pub(crate) fn fail(&self, why: &dyn std::fmt::Display) {
+        if self.failure.set(why.to_string().into()).is_ok() {
+            tracing::error!(error = %why, "the host has failed and stops");
+        }
+        self.failed.cancel();
+    }
+
+    /// Why the host has failed, if it has.
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        self.failure.get().cloned()
+    }
+
+    /// Ticks when it is time, until the host stops or fails.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let Ok(next) = self.core().map(|core| core.next_wake) else {
+                return;
+            };
+            let sleep = async {
+                match next {
+                    Some(time) => self.clock.sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = self.failed.cancelled() => return,
+                () = self.sooner.notified() => {}
+                () = sleep => if self.tick().is_err() { return },
+            }
+        }
+    }
+
+    /// Lets out what has become durable, until the host or the store ends.
+    pub(crate) async fn keep_gate(self: Arc<Self>) {
+        let mut durable = self.store.subscribe();
+        loop {
+            let position = *durable.borrow_and_update();
+            if self.release(position).is_err() {
+                return;
+            }
+            let changed = tokio::select! {
+                () = self.ended.cancelled() => return,
+                changed = durable.changed() => changed,
+            };
+            if changed.is_err() {
+                // Closed in order, or failed: then waiting for anything says why.
+                if let Err(error @ skep_store::Error::Failed { .. }) =
+                    self.store.wait(self.store.durable().plus(1)).await
+                {
+                    self.fail(&error);
+                }
+                return;
+            }
+        }
+    }
+
+    fn release(&self, durable: Position) -> Result<(), Error> {
+        let mut released: Vec<(u64, Vec<Notice>)> = Vec::new();
+        let mut core = self.core()?;
+        while core.undurable.front().is_some_and(|position| *position <= durable.0) {
+            if let Some(position) = core.undurable.pop_front() {
+                released.push((position, core.shard.durable(position)));
+            }
+        }
+        drop(core);
+        for (position, notices) in &released {
+            self.feed.push(*position, notices);
+            for notice in notices {
+                if let Changed::Task { task, state, .. } = notice.what
+                    && state.is_ended()
+                {
+                    for waiter in self.waiters().remove(&task).unwrap_or_default() {
+                        // One that has given up needs no telling.
+                        let _gone = waiter.send(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a decision under the lock that it was taken under, then lets go of the lock and performs.
+    fn carry_out<'a>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        output: Output,
+        writes: Vec<Write>,
+    ) -> Result<Decided, Error> {
+        let decided = Decided {
+            position: Position(output.position),
+            reply: output.reply,
+        };
+        let sooner = output
+            .next_wake
+            .is_some_and(|next| core.next_wake.is_none_or(|planned| next < planned));
+        core.next_wake = output.next_wake;
+        core.audit.extend(output.audit.iter().map(encode));
+        if !output.entries.is_empty() {
+            core.entries += output.entries.len();
+            core.bytes += output.entries.iter().map(Vec::len).sum::<usize>();
+            core.undurable.push_back(output.position);
+            let riders = std::mem::take(&mut core.riders)
+                .into_iter()
+                .map(|(key, value)| Write::Put {
+                    table: ARTIFACTS,
+                    key,
+                    value,
+                });
+            let batch = Batch {
+                entries: output.entries,
+                audit: std::mem::take(&mut core.audit),
+                writes: output.writes.into_iter().map(put).chain(riders).chain(writes).collect(),
+            };
+            let appended = self.store.append(batch).inspect_err(|error| self.fail(error))?;
+            if appended != decided.position {
+                let why = format!(
+                    "the journal is at {} and the shard at {}",
+                    appended.0, decided.position.0
+                );
+                self.fail(&why);
+                return Err(Error::Failed(why.into()));
+            }
+            if core.entries >= CHECKPOINT_ENTRIES || core.bytes >= CHECKPOINT_BYTES {
+                self.checkpoint_of(&mut core)?;
+            }
+        }
+        core.outbox.extend(output.effects);
+        self.perform(core);
+        if sooner {
+            self.sooner.notify_one();
+        }
+        Ok(decided)
+    }
+
+    /// Hands the outbox to the runner without the lock, one thread at a time, so that commands keep their order.
+    fn perform<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
+        if core.performing || core.outbox.is_empty() {
+            return;
+        }
+        let Some(runner) = self.runner.get() else {
+            return;
+        };
+        core.performing = true;
+        loop {
+            let commands = std::mem::take(&mut core.outbox);
+            if commands.is_empty() {
+                core.performing = false;
+                return;
+            }
+            drop(core);
+            commands.into_iter().for_each(|command| runner.command(command));
+            let Ok(again) = self.core() else {
+                return;
+            };
+            core = again;
+        }
+    }
+
+    fn checkpoint_of(&self, core: &mut Core) -> Result<(), Error> {
+        let checkpoint = core.shard.checkpoint();
+        (core.entries, core.bytes) = (0, 0);
+        let written = self.store.checkpoint(Position(checkpoint.position), checkpoint.records);
+        Ok(written.inspect_err(|error| self.fail(error))?)
+    }
+
+    /// Reads the rows that a command needs, pending writes first.
+    fn facts(&self, state: &State, command: &Command) -> Result<Facts, Error> {
+        let needs = command.needs();
+        let mut facts = Facts::default();
+        if let Some(key) = &needs.idempotency {
+            facts.idempotency = self.row(IDEMPOTENCY, key.as_bytes())?;
+        }
+        for id in needs.tasks {
+            if state.task(id).is_none()
+                && let Some(task) = self.row(TASKS, &id.to_bytes())?
+            {
+                facts.tasks.insert(id, task);
+            }
+        }
+        Ok(facts)
+    }
+
+    /// A record from a table.
+    pub(crate) fn row<T: for<'b> minicbor::Decode<'b, ()>>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, Error> {
+        let row = self.store.get(table, key)?;
+        row.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, BTreeMap<TaskId, Vec<oneshot::Sender<()>>>> {
+        self.waiters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The lock. A decision that panicked has left a state that nobody may rely on: the host ends.
+    fn core(&self) -> Result<MutexGuard<'_, Core>, Error> {
+        if let Some(why) = self.failure() {
+            return Err(Error::Failed(why));
+        }
+        self.core.lock().map_err(|_| {
+            let why = "a decision panicked";
+            self.fail(&why);
+            Error::Failed(why.into())
+        })
+    }
+}
+
+/// A row that the shard writes.
+fn put(write: facts::Write) -> Write {
+    let table = match write.table {
+        facts::Table::Tasks => TASKS,
+        facts::Table::Crews => CREWS,
+        facts::Table::Agents => AGENTS,
+        facts::Table::Idempotency => IDEMPOTENCY,
+    };
+    Write::Put {
+        table,
+        key: write.key,
+        value: write.value,
+    }
+}
+
+/// Bytes of a record.
+pub(crate) fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+    minicbor::to_vec(value).expect("encoding into memory cannot fail")
+}
+
+/// A record from bytes of ours.
+pub(crate) fn decode<T: for<'b> minicbor::Decode<'b, ()>>(bytes: &[u8]) -> Result<T, Error> {
+    minicbor::decode(bytes).map_err(|error| Error::Undecodable(error.to_string()))
+}

@@ -1,0 +1,472 @@
+//! A whole host: data directory, store, shard, runner and HTTP listener, started and stopped together in one process.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use skep_rules::{grant::Ceiling, limits::MAX_UPLOAD_BYTES, quantity::Time, reason::Reason, shard::Shard};
+use skep_runtime::Runner;
+use skep_store::Store;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    clock::{self, Clock, NoRandomness},
+    driver::{self, Driver},
+    http::{self, api::host::HostFile},
+    perform::Side,
+    shutdown,
+};
+
+/// How a host is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Everything that it remembers; made with mode 0700 where it is not there. One host at a time.
+    pub data_dir: PathBuf,
+    /// Where it listens: a loopback address; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The most that it lets agents have.
+    pub ceiling: Ceiling,
+    /// Attempts live at a time. Default 1,000.
+    pub slots: u32,
+    /// Threads that guests run on. Default: as many as there are cores.
+    pub guest_threads: usize,
+    /// Where the time comes from. Default: the machine.
+    pub clock: Clock,
+}
+
+impl Options {
+    /// A host in a directory, listening on a free loopback port, everything else as by default.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Options {
+            data_dir: data_dir.into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ceiling: Ceiling::default(),
+            slots: 1_000,
+            guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// Why a host could not be started, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The directory holds something else.
+    #[error("{} is not a data directory of skep: it holds `{found}`; choose an empty or new directory", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Something that does not belong there.
+        found: String,
+    },
+    /// Another host has it.
+    #[error("{} is in use by another host{}; stop it, or choose another directory", path.display(), .by.as_deref().unwrap_or_default())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Which host, where that is known.
+        by: Option<String>,
+    },
+    /// A file or directory cannot be used.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What is remembered cannot be read.
+    #[error("what {} remembers cannot be read", path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The address is not a loopback address.
+    #[error("{address} is not a loopback address; this host listens on loopback only (127.0.0.1 or [::1])")]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address cannot be had.
+    #[error("cannot listen on {address}; choose another port, or port 0 for a free one")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The runner cannot be started.
+    #[error("cannot start the runner")]
+    Runner(#[from] skep_runtime::Error),
+    /// The driver cannot begin.
+    #[error("cannot begin")]
+    Driver(#[from] driver::Error),
+    /// No randomness, so no token.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// The host failed while it ran; what it had said is durable, nothing else is.
+    #[error("the host failed: {0}")]
+    Failed(Arc<str>),
+}
+
+impl Error {
+    /// The reason code.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::Foreign { .. } | Error::Locked { .. } | Error::Io { .. } | Error::Damaged { .. } => {
+                Reason::DataDirectory
+            }
+            Error::NotLoopback { .. } | Error::Listen { .. } => Reason::InvalidInput,
+            Error::Runner(_) | Error::Driver(_) | Error::Randomness(_) | Error::Failed(_) => Reason::HostFault,
+        }
+    }
+}
+
+/// A running host. Dropping it stops it without order, as a crash would; nothing that was promised is lost. [`Host::stop`] is the way.
+#[derive(Debug)]
+pub struct Host {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) runner: Arc<Runner>,
+    pub(crate) data_dir: PathBuf,
+    url: String,
+    token: String,
+    /// Owns the driver's tasks and the listener.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// What requests see of the host.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) driver: Arc<Driver>,
+    /// With links resolved: agents never get a mount that shows it.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) ceiling: Ceiling,
+    pub(crate) slots: u32,
+    pub(crate) guest_threads: usize,
+    pub(crate) started_at: Time,
+    pub(crate) token: skep_rules::id::Digest,
+    /// Recovered and resumed.
+    pub(crate) ready: AtomicBool,
+    pub(crate) uploads: tokio::sync::Semaphore,
+    pub(crate) watchers: Arc<tokio::sync::Semaphore>,
+    pub(crate) openapi: std::sync::OnceLock<bytes::Bytes>,
+}
+
+/// What may lie in a data directory. `host.toml` is the operator's.
+const STORE: &str = "store";
+const CACHE: &str = "cache";
+const WORKSPACES: &str = "workspaces";
+const TOKEN: &str = "admin.token";
+const CACHE_KEY: &str = "cache.key";
+const HOST_FILE: &str = "host.json";
+const OURS: &[&str] = &[
+    STORE,
+    CACHE,
+    WORKSPACES,
+    TOKEN,
+    CACHE_KEY,
+    HOST_FILE,
+    "host.json.new",
+    "host.toml",
+];
+
+impl Host {
+    /// Starts a host on the current tokio runtime. It answers requests as soon as this returns; `/readyz` says when it takes work.
+    ///
+    /// # Errors
+    /// [`Error`]; the data directory is as it was, but for directories that were missing.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        if !options.listen.ip().is_loopback() {
+            return Err(Error::NotLoopback {
+                address: options.listen,
+            });
+        }
+        open_directory(&options.data_dir)?;
+        let (store, shard) = {
+            let path = options.data_dir.clone();
+            tokio::task::spawn_blocking(move || recover(&path))
+                .await
+                .map_err(|panicked| Error::Damaged {
+                    path: options.data_dir.clone(),
+                    source: panicked.into(),
+                })??
+        };
+        // The store's lock is held from here on, so nobody else writes these files.
+        let token = secret(&options.data_dir.join(TOKEN))?;
+        let cache_key = *skep_rules::id::Digest::of(secret(&options.data_dir.join(CACHE_KEY))?.as_bytes()).as_bytes();
+        let listener = TcpListener::bind(options.listen).await;
+        let listen = |source| Error::Listen {
+            address: options.listen,
+            source,
+        };
+        let listener = listener.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+
+        let started_at = options.clock.now();
+        let driver = Arc::new(Driver::new(
+            shard,
+            store,
+            options.clock,
+            tokio::runtime::Handle::current(),
+        ));
+        let runner = Runner::start(
+            skep_runtime::Options {
+                cache_dir: Some(options.data_dir.join(CACHE)),
+                cache_key,
+                workspaces: options.data_dir.join(WORKSPACES),
+                slots: options.slots,
+                memory: None,
+                guest_threads: options.guest_threads,
+            },
+            Arc::new(Side(Arc::downgrade(&driver))),
+        )?;
+        let data_dir = fs::canonicalize(&options.data_dir).map_err(|source| Error::Io {
+            doing: "find",
+            path: options.data_dir.clone(),
+            source,
+        })?;
+        let shared = Arc::new(Shared {
+            driver,
+            data_dir,
+            ceiling: options.ceiling,
+            slots: runner.slots(),
+            guest_threads: options.guest_threads,
+            started_at,
+            token: skep_rules::id::Digest::of(token.as_bytes()),
+            ready: AtomicBool::new(false),
+            uploads: tokio::sync::Semaphore::new(skep_rules::limits::MAX_UPLOADS),
+            watchers: Arc::new(tokio::sync::Semaphore::new(skep_rules::limits::MAX_WATCHERS)),
+            openapi: std::sync::OnceLock::new(),
+        });
+        let host = Host {
+            url: format!("http://{address}"),
+            token,
+            data_dir: options.data_dir,
+            tasks: TaskTracker::new(),
+            runner,
+            shared,
+        };
+        host.begin(listener)?;
+        Ok(host)
+    }
+
+    /// Starts the tasks, takes up what the life before owed and says where the host is.
+    fn begin(&self, listener: TcpListener) -> Result<(), Error> {
+        let driver = &self.shared.driver;
+        self.tasks.spawn(Arc::clone(driver).keep_gate());
+        driver.resume(Arc::clone(&self.runner))?;
+        self.tasks.spawn(Arc::clone(driver).keep_time());
+        self.tasks
+            .spawn(shutdown::fence(Arc::clone(driver), Arc::clone(&self.runner)));
+        self.tasks
+            .spawn(shutdown::watch_space(Arc::clone(driver), self.data_dir.clone()));
+        self.tasks.spawn(http::serve::serve(listener, Arc::clone(&self.shared)));
+        let file = HostFile {
+            url: self.url.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        replace(&self.data_dir.join(HOST_FILE), &file)?;
+        self.shared.ready.store(true, Ordering::Release);
+        tracing::info!(url = self.url, "listening");
+        Ok(())
+    }
+
+    /// Where it listens: `http://127.0.0.1:8080`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The admin token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Waits until the host has failed. Without a failure it waits for ever; call it beside whatever else ends a host.
+    pub async fn failed(&self) -> Error {
+        self.shared.driver.failed.cancelled().await;
+        Error::Failed(self.shared.driver.failure().unwrap_or_else(|| "unknown".into()))
+    }
+
+    /// Stops in order: no new requests, waits end, attempts end and will run again, everything is durable, `host.json` goes.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the last of it could not be made durable.
+    pub async fn stop(self) -> Result<(), Error> {
+        shutdown::stop(self).await
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let driver = &self.shared.driver;
+        driver.stopping.cancel();
+        driver.ended.cancel();
+    }
+}
+
+/// Makes the directory, or checks that it is one of ours.
+fn open_directory(path: &Path) -> Result<(), Error> {
+    let io = |doing| {
+        move |source| Error::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(io("make the data directory"))?;
+    for entry in fs::read_dir(path).map_err(io("read the data directory"))? {
+        let name = entry.map_err(io("read the data directory"))?.file_name();
+        let name = name.to_string_lossy();
+        if !OURS.contains(&name.as_ref()) {
+            return Err(Error::Foreign {
+                path: path.to_owned(),
+                found: name.into_owned(),
+            });
+        }
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io("close to others"))
+}
+
+/// Opens the store and rebuilds the shard from it: records of the checkpoint, then the entries after it.
+fn recover(data_dir: &Path) -> Result<(Store, Shard), Error> {
+    let path = data_dir.join(STORE);
+    let options = skep_store::Options {
+        blob_bytes: MAX_UPLOAD_BYTES,
+        ..skep_store::Options::default()
+    };
+    let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Damaged {
+        path: path.clone(),
+        source,
+    };
+    let (store, recovered) = Store::open(&path, options).map_err(|error| match error {
+        skep_store::Error::Locked { .. } => Error::Locked {
+            path: data_dir.to_owned(),
+            by: holder(data_dir),
+        },
+        skep_store::Error::Foreign { path } => Error::Foreign {
+            path,
+            found: "other files".to_owned(),
+        },
+        error => damaged(error.into()),
+    })?;
+    let records = recovered.records().collect::<Result<Vec<_>, _>>();
+    let records = records.map_err(|error| damaged(error.into()))?;
+    let mut shard = Shard::load(recovered.checkpoint.0, records).map_err(|error| damaged(error.into()))?;
+    let mut replayed = 0_u64;
+    for entry in recovered.entries() {
+        let (position, entry) = entry.map_err(|error| damaged(error.into()))?;
+        shard
+            .replay(position.0, &entry)
+            .map_err(|error| damaged(error.into()))?;
+        replayed += 1;
+    }
+    tracing::info!(replayed, position = shard.position(), "recovered");
+    Ok((store, shard))
+}
+
+/// Who holds the directory, as far as `host.json` tells.
+fn holder(data_dir: &Path) -> Option<String> {
+    let text = fs::read(data_dir.join(HOST_FILE)).ok()?;
+    let file: HostFile = serde_json::from_slice(&text).ok()?;
+    Some(format!(" (process {} at {})", file.pid, file.url))
+}
+
+/// A secret of 32 random bytes as hexadecimal digits in a file that only its owner reads; made where it is not there.
+fn secret(path: &Path) -> Result<String, Error> {
+    let io = |doing| {
+        move |source| Error::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    match fs::read_to_string(path) {
+        Ok(text) if text.trim().len() == 64 => {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io("close to others"))?;
+            return Ok(text.trim().to_owned());
+        }
+        // Cut off by a crash while it was first written: nobody has it yet.
+        Ok(_) => fs::remove_file(path).map_err(io("replace"))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io("read")(error)),
+    }
+    let bytes: [u8; 32] = clock::random()?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    })
+    .map_err(io("write"))?;
+    Ok(text)
+}
+
+/// Writes `host.json` whole or not at all.
+fn replace(path: &Path, file: &HostFile) -> Result<(), Error> {
+    let io = |source| Error::Io {
+        doing: "write",
+        path: path.to_owned(),
+        source,
+    };
+    let text = serde_json::to_vec(file).expect("a struct of texts and numbers is JSON");
+    let temporary = path.with_extension("json.new");
+    fs::write(&temporary, text).map_err(io)?;
+    fs::rename(&temporary, path).map_err(io)
+}
+
+/// Removes `host.json` at a clean stop.
+pub(crate) fn sign_off(data_dir: &Path) {
+    if let Err(error) = fs::remove_file(data_dir.join(HOST_FILE)) {
+        tracing::warn!(%error, "host.json could not be removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once_and_kept_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(TOKEN);
+        let made = secret(&path).unwrap();
+        assert_eq!((made.len(), secret(&path).unwrap()), (64, made.clone()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&path, "cut").unwrap();
+        assert_ne!(secret(&path).unwrap(), made);
+    }
+
+    #[test]
+    fn a_foreign_directory_is_named_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.tex"), "x").unwrap();
+        let error = open_directory(dir.path()).unwrap_err();
+        assert_eq!(error.reason(), Reason::DataDirectory);
+        assert!(error.to_string().contains("thesis.tex"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,27 @@
+//! What the routes do, one file per resource.
+
+pub(super) mod agents;
+pub(super) mod artifacts;
+pub(super) mod audit;
+pub(super) mod crews;
+pub(super) mod events;
+pub(super) mod host;
+pub(super) mod plugins;
+pub(super) mod tasks;
+
+use std::sync::Arc;
+
+use super::problem::Answer;
+use crate::driver::{Driver, Error};
+
+/// Runs something that waits for the disk where waiting is allowed.
+async fn blocking<T: Send + 'static>(
+    driver: &Arc<Driver>,
+    work: impl FnOnce(&Driver) -> Result<T, Error> + Send + 'static,
+) -> Answer<T> {
+    let on = Arc::clone(driver);
+    match driver.blocking.spawn_blocking(move || work(&on)).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(super::problem::Refusal::panicked()),
+    }
+}

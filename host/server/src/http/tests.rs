@@ -1,0 +1,265 @@
+//! A whole host in this process, over real connections.
+
+use std::{path::Path, time::Duration};
+
+use axum::body::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use serde_json::{Value, json};
+use skep_rules::manifest::Manifest;
+
+use crate::host::{Host, Options};
+
+type Http = Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
+
+/// A host with a client.
+struct Fixture {
+    host: Host,
+    http: Http,
+}
+
+async fn start(dir: &Path) -> Fixture {
+    let host = Host::start(Options::new(dir)).await.unwrap();
+    Fixture {
+        host,
+        http: Client::builder(TokioExecutor::new()).build_http(),
+    }
+}
+
+impl Fixture {
+    async fn send(&self, method: &str, path: &str, kind: &str, body: impl Into<Bytes>) -> (StatusCode, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.host.url()))
+            .header("authorization", format!("Bearer {}", self.host.token()))
+            .header("content-type", kind);
+        let response = self
+            .http
+            .request(request.body(Full::new(body.into())).unwrap())
+            .await
+            .unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.send("GET", path, "application/json", Bytes::new()).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.send("POST", path, "application/json", body.to_string()).await
+    }
+
+    /// Installs echo and assembles a crew of `replicas` of it.
+    async fn echo_crew(&self, replicas: u32) {
+        let (status, plugin) = self.send("POST", "/v1/plugins", "application/wasm", echo()).await;
+        assert!(status.is_success(), "{plugin}");
+        let crew = format!(
+            "name = \"first\"\n[[agent]]\nname = \"echo\"\nplugin = \"skep/echo@0.1.0\"\nreplicas = {replicas}\n"
+        );
+        let (status, assembled) = self.send("POST", "/v1/crews/assemble", "application/toml", crew).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{assembled}");
+        let path = format!("{}?wait=60s", assembled["endpoints"]["status"].as_str().unwrap());
+        let (_, crew) = self.get(&path).await;
+        assert_eq!(crew["status"], "ready", "{crew}");
+    }
+}
+
+/// The bundled echo with its manifest.
+fn echo() -> Vec<u8> {
+    let echo = skep_bundled::get("echo").unwrap();
+    skep_runtime::plugin::embed(echo.component, &Manifest::parse(echo.manifest).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_answered_and_outlives_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("data");
+    let fixture = start(&dir).await;
+    assert_eq!(fixture.get("/readyz").await.0, StatusCode::OK);
+    fixture.echo_crew(2).await;
+
+    let (status, task) = fixture
+        .post("/v1/tasks?wait=20s", json!({"description": "hello", "input": {"a": 1}}))
+        .await;
+    assert_eq!(
+        (status, &task["state"]),
+        (StatusCode::CREATED, &json!("COMPLETED")),
+        "{task}"
+    );
+    let id = task["taskId"].as_str().unwrap().to_owned();
+    let (_, tree) = fixture.get(&format!("/v1/tasks/{id}/tree")).await;
+    assert_eq!(tree["task"]["taskId"], task["taskId"]);
+    let (_, verified) = fixture.get("/v1/audit/verify").await;
+    assert!(verified["rows"].as_u64().unwrap() >= 4, "{verified}");
+    fixture.host.stop().await.unwrap();
+    assert!(!dir.join("host.json").exists());
+
+    let fixture = start(&dir).await;
+    let (status, again) = fixture.get(&format!("/v1/tasks/{}", &id[..30])).await;
+    assert_eq!((status, &again["result"]), (StatusCode::OK, &task["result"]), "{again}");
+    let (_, crew) = fixture.get("/v1/crews/first/status?wait=60s").await;
+    assert_eq!(crew["status"], "ready", "{crew}");
+    let (_, listed) = fixture.get("/v1/tasks?state=COMPLETED").await;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_answers_the_same_and_refuses_another_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = start(&dir.path().join("data")).await;
+    fixture.echo_crew(1).await;
+    let ask = async |body: Value| {
+        let request = Request::post(format!("{}/v1/tasks", fixture.host.url()))
+            .header("authorization", format!("Bearer {}", fixture.host.token()))
+            .header("idempotency-key", "k1");
+        let response = fixture
+            .http
+            .request(request.body(Full::new(body.to_string().into())).unwrap())
+            .await
+            .unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice::<Value>(&bytes).unwrap())
+    };
+    let (first, task) = ask(json!({"description": "once"})).await;
+    let (second, again) = ask(json!({"description": "once"})).await;
+    assert_eq!(
+        (first, second, &task["taskId"]),
+        (StatusCode::CREATED, StatusCode::OK, &again["taskId"])
+    );
+    let (third, problem) = ask(json!({"description": "other"})).await;
+    assert_eq!(
+        (third, &problem["code"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("idempotency-mismatch"))
+    );
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_named_with_its_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = start(&dir.path().join("data")).await;
+    let cases: &[(&str, &str, &str, &str, u16, &str)] = &[
+        ("GET", "/v1/nothing", "", "", 404, "not-found"),
+        ("PATCH", "/v1/tasks", "", "", 405, "invalid-input"),
+        ("GET", "/v1/tasks?colour=red", "", "", 400, "invalid-input"),
+        ("GET", "/v1/tasks?limit=101", "", "", 400, "invalid-input"),
+        ("GET", "/v1/tasks/task_zz", "", "", 400, "invalid-input"),
+        ("GET", "/v1/tasks/task_0193", "", "", 404, "not-found"),
+        (
+            "POST",
+            "/v1/tasks",
+            "application/json",
+            "{\"description\": \"x\", \"colour\": 1}",
+            400,
+            "invalid-input",
+        ),
+        (
+            "POST",
+            "/v1/tasks",
+            "application/json",
+            "{\"description\": \"x\"}",
+            404,
+            "not-found",
+        ),
+        ("POST", "/v1/tasks", "application/json", "[]", 400, "invalid-input"),
+        (
+            "POST",
+            "/v1/plugins",
+            "application/wasm",
+            "nonsense",
+            422,
+            "not-a-component",
+        ),
+        (
+            "POST",
+            "/v1/crews/assemble",
+            "application/toml",
+            "name = 1",
+            422,
+            "invalid-manifest",
+        ),
+        ("DELETE", "/v1/crews/none", "", "", 404, "not-found"),
+        ("GET", "/v1/plugins/skep%2Fnone@1.0.0", "", "", 404, "not-found"),
+        ("GET", "/v1/plugins/skep/none@1.0.0", "", "", 404, "not-found"),
+    ];
+    for (method, path, kind, body, status, code) in cases {
+        let (found, problem) = fixture
+            .send(method, path, kind, Bytes::from_static(body.as_bytes()))
+            .await;
+        assert_eq!(
+            (found.as_u16(), &problem["code"]),
+            (*status, &json!(code)),
+            "{method} {path}: {problem}"
+        );
+    }
+    let large = format!("{{\"description\": \"{}\"}}", "x".repeat(2 << 20));
+    let (status, problem) = fixture.send("POST", "/v1/tasks", "application/json", large).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &json!("body-limit"))
+    );
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_is_described_and_guarded() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = start(&dir.path().join("data")).await;
+    let (_, openapi) = fixture.get("/openapi.json").await;
+    let paths = openapi["paths"].as_object().unwrap();
+    assert!(paths.len() >= 17, "{:?}", paths.keys());
+    for path in paths.keys().filter(|path| path.starts_with("/v1/")) {
+        let uri = format!("{}{}", fixture.host.url(), path.replace(['{', '}'], "x"));
+        let response = fixture.http.get(uri.parse().unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_streamed_once_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = start(&dir.path().join("data")).await;
+    let request = Request::get(format!("{}/v1/events", fixture.host.url()))
+        .header("authorization", format!("Bearer {}", fixture.host.token()));
+    let response = fixture
+        .http
+        .request(request.body(Full::default()).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    fixture.send("POST", "/v1/plugins", "application/wasm", echo()).await;
+    let mut body = response.into_body();
+    let frame = tokio::time::timeout(Duration::from_secs(10), body.frame())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
+    assert!(
+        text.contains("event: plugin") && text.contains("\"to\":\"installed\""),
+        "{text}"
+    );
+    drop(body);
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_host_at_a_time_holds_a_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("data");
+    let fixture = start(&dir).await;
+    let error = Host::start(Options::new(&dir)).await.unwrap_err();
+    assert_eq!(error.reason(), skep_rules::reason::Reason::DataDirectory);
+    assert!(error.to_string().contains(fixture.host.url()), "{error}");
+    let mut options = Options::new(dir.with_file_name("other"));
+    options.listen = fixture.host.url().trim_start_matches("http://").parse().unwrap();
+    let error = Host::start(options).await.unwrap_err();
+    assert!(error.to_string().contains("port 0"), "{error}");
+    fixture.host.stop().await.unwrap();
+}

@@ -1,0 +1,291 @@
+//! The two directions between the shard and the runner: what the runner tells becomes commands, what a guest asks is answered from the store.
+//! The other direction, effects to runner commands, is `Driver::perform`.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Weak},
+};
+
+use minicbor::{Decode, Encode};
+use skep_rules::{
+    command::{Command, children_of},
+    id::{AgentId, CrewId, Digest, TaskId},
+    limits::{MAX_ARTIFACT_BYTES, MAX_COMPONENT_BYTES, MAX_MEDIA_BYTES, MAX_PIECE_BYTES, MAX_STORED_LOG_BYTES},
+    plan::Artifact,
+    quantity::Time,
+    reason::Reason,
+    seam::{End, HostCall, HostReply, Lease, LogLine, RunnerEvent},
+};
+use skep_store::Write;
+
+use crate::driver::{Driver, Error, LOGS, SHARD, decode, encode};
+
+/// The driver as a runner sees it. Weak, so that the two do not keep each other alive.
+#[derive(Debug)]
+pub(crate) struct Side(pub(crate) Weak<Driver>);
+
+impl skep_runtime::Host for Side {
+    fn event(&self, event: RunnerEvent) {
+        let Some(driver) = self.0.upgrade() else {
+            return;
+        };
+        match take(&driver, event) {
+            Ok(()) | Err(Error::Stopping | Error::Failed(_)) => {}
+            Err(error) => tracing::error!(%error, "an event of the runner was lost"),
+        }
+    }
+
+    fn component(&self, digest: Digest) -> std::io::Result<Vec<u8>> {
+        let driver = self
+            .0
+            .upgrade()
+            .ok_or_else(|| std::io::Error::other("the host is stopping"))?;
+        let length = usize::try_from(MAX_COMPONENT_BYTES).unwrap_or(usize::MAX);
+        let bytes = driver.store.blobs().read(blob(digest), 0, length);
+        bytes.map_err(std::io::Error::other)
+    }
+
+    fn call(&self, call: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
+        let driver = self.0.clone();
+        Box::pin(async move {
+            let Some(driver) = driver.upgrade() else {
+                return HostReply::Refused(Reason::Interrupted);
+            };
+            // Blobs are files: a guest's thread does not wait for the disk, the blocking threads do.
+            let work = {
+                let driver = Arc::clone(&driver);
+                move || answer(&driver, call)
+            };
+            let answered = driver.blocking.spawn_blocking_on(work, &driver.runtime).await;
+            answered.unwrap_or(HostReply::Refused(Reason::HostFault))
+        })
+    }
+}
+
+/// What the runner tells, as a command.
+fn take(driver: &Driver, event: RunnerEvent) -> Result<(), Error> {
+    let (command, writes) = match event {
+        RunnerEvent::Beats { beats } => return driver.beats(&beats),
+        RunnerEvent::Warmed { agent, generation } => (Command::Warmed { agent, generation }, Vec::new()),
+        RunnerEvent::WarmFailed {
+            agent,
+            generation,
+            reason,
+            message,
+        } => {
+            tracing::warn!(%agent, %reason, message, "an agent cannot be made ready");
+            let command = Command::WarmFailed {
+                agent,
+                generation,
+                reason,
+                message,
+            };
+            (command, Vec::new())
+        }
+        RunnerEvent::Started { lease } => (Command::AttemptStarted { lease }, Vec::new()),
+        RunnerEvent::Ended {
+            lease,
+            end,
+            usage,
+            denials,
+            log,
+        } => {
+            if let End::HostFault { message } = &end {
+                tracing::error!(task = %lease.task, agent = %lease.agent, message, "an attempt ended by a fault of the host");
+            }
+            let writes = StoredLog::of(lease, &end, driver.clock.now(), log);
+            let command = Command::AttemptEnded {
+                lease,
+                end,
+                usage,
+                denials,
+                children: Vec::new(),
+            };
+            (command, writes.into_iter().collect())
+        }
+    };
+    let decided = driver.decide(writes, |_, draw, now| {
+        let mut command = command;
+        if let Command::AttemptEnded { end, children, .. } = &mut command {
+            for _ in 0..children_of(end) {
+                children.push(TaskId::new(draw.uuid(now)?, SHARD));
+            }
+        }
+        Ok(command)
+    });
+    decided.map(drop)
+}
+
+/// Answers a guest's call.
+fn answer(driver: &Driver, call: HostCall) -> HostReply {
+    let answered = match call {
+        HostCall::PutArtifact { lease, bytes, media } => put_artifact(driver, lease, &bytes, media),
+        HostCall::ReadArtifact {
+            lease,
+            digest,
+            offset,
+            length,
+        } => read_artifact(driver, lease, digest, offset, length),
+    };
+    answered.unwrap_or_else(|error| match error {
+        Error::Rejected(rejection) => HostReply::Refused(rejection.reason),
+        Error::Stopping | Error::Failed(_) => HostReply::Refused(Reason::Interrupted),
+        Error::Store(_) | Error::Randomness(_) | Error::Undecodable(_) => {
+            tracing::error!(%error, "a host call failed");
+            HostReply::Refused(Reason::HostFault)
+        }
+    })
+}
+
+fn put_artifact(driver: &Driver, lease: Lease, bytes: &[u8], media: String) -> Result<HostReply, Error> {
+    let size = bytes.len() as u64;
+    if size > MAX_ARTIFACT_BYTES || media.len() > MAX_MEDIA_BYTES {
+        return Ok(HostReply::Refused(Reason::QuotaExceeded));
+    }
+    let Some(crew) = crew_of(driver, lease)? else {
+        return Ok(HostReply::Refused(Reason::Fenced));
+    };
+    let digest = Digest::from_bytes(driver.store.blobs().put(bytes)?.0);
+    let artifact = Artifact { digest, size, media };
+    driver.ride(artifact_key(crew, digest), encode(&artifact))?;
+    Ok(HostReply::Artifact(artifact))
+}
+
+fn read_artifact(driver: &Driver, lease: Lease, digest: Digest, offset: u64, length: u32) -> Result<HostReply, Error> {
+    let Some(crew) = crew_of(driver, lease)? else {
+        return Ok(HostReply::Refused(Reason::Fenced));
+    };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length > MAX_PIECE_BYTES {
+        return Ok(HostReply::Refused(Reason::HostcallLimit));
+    }
+    match artifact(driver, crew, digest)? {
+        Some(_) => Ok(HostReply::Bytes(driver.store.blobs().read(
+            blob(digest),
+            offset,
+            length,
+        )?)),
+        None => Ok(HostReply::Refused(Reason::NotFound)),
+    }
+}
+
+/// The crew on whose behalf a lease acts, while it is in force.
+fn crew_of(driver: &Driver, lease: Lease) -> Result<Option<CrewId>, Error> {
+    let in_force = |state: &skep_rules::state::State| {
+        let task = state.task(lease.task)?;
+        task.held.as_ref().filter(|held| held.lease == lease)?;
+        Some(task.crew)
+    };
+    Ok(driver.read(in_force)?.0)
+}
+
+/// A blob, if it is this crew's. Another crew's is not there, whoever knows its digest.
+pub(crate) fn artifact(driver: &Driver, crew: CrewId, digest: Digest) -> Result<Option<Artifact>, Error> {
+    let row = driver.artifact_row(&artifact_key(crew, digest))?;
+    row.map(|bytes| decode(&bytes)).transpose()
+}
+
+fn artifact_key(crew: CrewId, digest: Digest) -> Vec<u8> {
+    [crew.to_bytes().as_slice(), digest.as_bytes()].concat()
+}
+
+/// The digest as the store has it.
+pub(crate) fn blob(digest: Digest) -> skep_store::Digest {
+    skep_store::Digest(*digest.as_bytes())
+}
+
+/// The log of one attempt as it is kept.
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(crate) struct StoredLog {
+    #[n(0)]
+    pub(crate) agent: AgentId,
+    #[n(1)]
+    pub(crate) ended_at: Time,
+    #[n(2)]
+    pub(crate) end: String,
+    #[n(3)]
+    pub(crate) lines: Vec<LogLine>,
+    /// Lines left out in front.
+    #[n(4)]
+    pub(crate) omitted: u64,
+}
+
+impl StoredLog {
+    /// The row to be written, unless there is nothing to tell. Of a log that is too long the newest lines are kept: they say how it ended.
+    fn of(lease: Lease, end: &End, now: Time, mut lines: Vec<LogLine>) -> Option<Write> {
+        let end = match end {
+            End::Finished(_) if lines.is_empty() => return None,
+            End::Finished(_) => "finished".to_owned(),
+            End::Stopped { reason, .. } => reason.to_string(),
+            End::Cancelled => Reason::Cancelled.to_string(),
+            End::Fenced => Reason::Fenced.to_string(),
+            End::Overload { .. } => Reason::Overloaded.to_string(),
+            End::HostFault { .. } => Reason::HostFault.to_string(),
+        };
+        let size = |line: &LogLine| {
+            let fields: usize = line.fields.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+            line.message.len() + line.level.len() + fields + 16
+        };
+        let mut room = MAX_STORED_LOG_BYTES;
+        let kept = lines
+            .iter()
+            .rev()
+            .take_while(|line| {
+                let fits = size(line) <= room;
+                room = room.saturating_sub(size(line));
+                fits
+            })
+            .count();
+        let omitted = lines.len() - kept;
+        lines.drain(..omitted);
+        let log = StoredLog {
+            agent: lease.agent,
+            ended_at: now,
+            end,
+            lines,
+            omitted: omitted as u64,
+        };
+        Some(Write::Put {
+            table: LOGS,
+            key: log_key(lease.task, lease.epoch),
+            value: encode(&log),
+        })
+    }
+}
+
+/// The key of the log of an attempt.
+pub(crate) fn log_key(task: TaskId, epoch: u64) -> Vec<u8> {
+    [task.to_bytes().as_slice(), &epoch.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_rules::quantity::Millis;
+
+    use super::*;
+
+    #[test]
+    fn a_long_log_keeps_its_end() {
+        let lease = Lease {
+            task: TaskId::new(1 << 16, 0),
+            epoch: 3,
+            agent: AgentId::new(1 << 16, 0),
+            generation: 1,
+        };
+        let line = |n: usize| LogLine {
+            at: Millis(n as u64),
+            level: "info".into(),
+            message: "x".repeat(1000),
+            fields: Vec::new(),
+        };
+        let write = StoredLog::of(lease, &End::Cancelled, Time(9), (0..100).map(line).collect());
+        let Some(Write::Put { key, value, .. }) = write else {
+            panic!("nothing is kept")
+        };
+        assert_eq!(key, log_key(lease.task, 3));
+        let log: StoredLog = decode(&value).unwrap();
+        assert!(value.len() <= MAX_STORED_LOG_BYTES);
+        assert_eq!(log.omitted + log.lines.len() as u64, 100);
+        assert_eq!((log.lines.last(), log.end.as_str()), (Some(&line(99)), "cancelled"));
+    }
+}
