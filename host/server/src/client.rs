@@ -13,7 +13,7 @@ use hyper_util::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use skep::http::api::{Page, host::HostFile, problem::Problem};
-use skep_rules::limits::MAX_ARTIFACT_BYTES;
+use skep_rules::{limits::MAX_ARTIFACT_BYTES, quantity::Millis};
 
 use crate::{
     cli::{Exit, Global},
@@ -42,10 +42,10 @@ pub(crate) struct Client {
 }
 
 /// What is sent along.
-enum Body<'a> {
+enum Body {
     None,
     Json(Vec<u8>),
-    Multipart { boundary: &'a str, bytes: Vec<u8> },
+    Component(Vec<u8>),
 }
 
 impl Client {
@@ -114,6 +114,12 @@ impl Client {
         self.json(Method::GET, path, Body::None, Duration::ZERO).await
     }
 
+    /// Reads something when it is final, or as it is after `wait`.
+    pub(crate) async fn get_final<T: DeserializeOwned>(&self, path: &str, wait: Millis) -> Result<T> {
+        let path = format!("{path}?wait={wait}");
+        self.json(Method::GET, &path, Body::None, wait.duration()).await
+    }
+
     /// Reads every page of a list. `path` may have a query.
     pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
         let mut items = Vec::new();
@@ -150,20 +156,9 @@ impl Client {
         self.json(Method::DELETE, path, Body::None, Duration::ZERO).await
     }
 
-    /// Uploads a file as the one part of a form.
-    pub(crate) async fn upload<T: DeserializeOwned>(&self, path: &str, part: &str, file: &[u8]) -> Result<T> {
-        // What the file holds must not look like the end of it; its own digest cannot be in it.
-        let boundary = format!("skep-{}", skep_rules::id::Digest::of(file));
-        let mut bytes = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"{part}\"; filename=\"{part}\"\r\nContent-Type: application/wasm\r\n\r\n"
-        )
-        .into_bytes();
-        bytes.extend_from_slice(file);
-        bytes.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        let body = Body::Multipart {
-            boundary: &boundary,
-            bytes,
-        };
+    /// Uploads a component.
+    pub(crate) async fn upload<T: DeserializeOwned>(&self, path: &str, component: Vec<u8>) -> Result<T> {
+        let body = Body::Component(component);
         // A large component is read and checked before it is answered.
         self.json(Method::POST, path, body, PATIENCE).await
     }
@@ -183,7 +178,7 @@ impl Client {
         })
     }
 
-    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body<'_>, wait: Duration) -> Result<T> {
+    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body, wait: Duration) -> Result<T> {
         let response = self.send(method, path, body, wait).await?;
         let bytes = self.collect(response).await?;
         serde_json::from_slice(&bytes)
@@ -200,7 +195,7 @@ impl Client {
     }
 
     /// Sends a request; an answer that is not a success becomes a failure.
-    async fn send(&self, method: Method, path: &str, body: Body<'_>, wait: Duration) -> Result<Response<Incoming>> {
+    async fn send(&self, method: Method, path: &str, body: Body, wait: Duration) -> Result<Response<Incoming>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -208,10 +203,7 @@ impl Client {
         let (request, bytes) = match body {
             Body::None => (request, Vec::new()),
             Body::Json(bytes) => (request.header(header::CONTENT_TYPE, "application/json"), bytes),
-            Body::Multipart { boundary, bytes } => {
-                let form = format!("multipart/form-data; boundary={boundary}");
-                (request.header(header::CONTENT_TYPE, form), bytes)
-            }
+            Body::Component(bytes) => (request.header(header::CONTENT_TYPE, "application/wasm"), bytes),
         };
         let request = request.body(Full::from(bytes)).context("the request cannot be sent")?;
         let answer = tokio::time::timeout(self.patience + wait, self.pool.request(request)).await;
@@ -287,10 +279,13 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// The data of the next event; `None` at the end of the stream.
+    /// The data of the next event; `None` at the end of the stream, or where events were lost.
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         loop {
-            if let Some(data) = self.parser.pop() {
+            if let Some((name, data)) = self.parser.pop() {
+                if name == "gone" {
+                    return Ok(None);
+                }
                 return Ok(Some(
                     serde_json::from_str(&data).context("the host told an event that this version does not read")?,
                 ));
@@ -308,14 +303,15 @@ impl Events {
     }
 }
 
-/// Reads server-sent events piece by piece; comments and fields other than `data` are left out.
+/// Reads server-sent events piece by piece; comments and fields other than `event` and `data` are left out.
 #[derive(Debug, Default)]
 struct Parser {
     /// Bytes after the last line end.
     rest: Vec<u8>,
-    /// The data of the event that is not complete yet.
+    /// The name and the data of the event that is not complete yet.
+    name: String,
     data: Option<String>,
-    complete: std::collections::VecDeque<String>,
+    complete: std::collections::VecDeque<(String, String)>,
 }
 
 impl Parser {
@@ -336,7 +332,10 @@ impl Parser {
 
     fn line(&mut self, line: &str) {
         if line.is_empty() {
-            self.complete.extend(self.data.take());
+            let name = std::mem::take(&mut self.name);
+            self.complete.extend(self.data.take().map(|data| (name, data)));
+        } else if let Some(name) = line.strip_prefix("event:") {
+            name.trim().clone_into(&mut self.name);
         } else if let Some(value) = line.strip_prefix("data:") {
             let value = value.strip_prefix(' ').unwrap_or(value);
             match &mut self.data {
@@ -349,7 +348,7 @@ impl Parser {
         }
     }
 
-    fn pop(&mut self) -> Option<String> {
+    fn pop(&mut self) -> Option<(String, String)> {
         self.complete.pop_front()
     }
 }
@@ -370,8 +369,8 @@ mod tests {
         ] {
             parser.push(piece.as_bytes()).unwrap();
         }
-        assert_eq!(parser.pop().as_deref(), Some("{\"a\":\n1}"));
-        assert_eq!((parser.pop().as_deref(), parser.pop()), (Some("2"), None));
+        assert_eq!(parser.pop(), Some(("x".to_owned(), "{\"a\":\n1}".to_owned())));
+        assert_eq!((parser.pop(), parser.pop()), (Some((String::new(), "2".to_owned())), None));
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Output {
         self.interactive && !self.quiet
     }
 
+    /// Whether standard error may be coloured.
+    pub(crate) fn color(&self) -> bool {
+        self.color
+    }
+
     /// Whether only results and errors are wanted.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet

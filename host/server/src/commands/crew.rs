@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use skep::http::api::crew::{Assembled, Crew, CrewStatus};
-use skep_rules::{crew::CrewManifest, crew_record::Status, manifest::GuestPath, reason::Reason};
+use skep_rules::{crew::CrewManifest, crew_record::Status, manifest::GuestPath, quantity::Millis, reason::Reason};
 
 use super::Context;
 use crate::{
@@ -68,8 +68,8 @@ impl FromStr for Override {
     }
 }
 
-/// How often a crew is asked whether it is ready.
-const POLL: Duration = Duration::from_millis(100);
+/// How long a host waits with its answer about a crew that is not ready yet.
+const POLL: Millis = Millis(10_000);
 
 pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
@@ -137,11 +137,10 @@ pub(crate) async fn assemble(client: &Client, crew: &CrewManifest) -> Result<Ass
 /// Waits until a crew is ready or cannot be.
 pub(crate) async fn ready(client: &Client, crew: &str) -> Result<CrewStatus> {
     loop {
-        let status: CrewStatus = client.get(&format!("/v1/crews/{crew}/status")).await?;
+        let status: CrewStatus = client.get_final(&format!("/v1/crews/{crew}/status"), POLL).await?;
         if status.crew.status != Status::Assembling {
             return Ok(status);
         }
-        tokio::time::sleep(POLL).await;
     }
 }
 

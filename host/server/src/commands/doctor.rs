@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Context, new::LOCK};
+use super::{Context, audit, new::LOCK};
 use crate::{
     cli::Exit,
     output::{bytes, grouped},
@@ -75,6 +75,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
         ),
         open_files(),
         directory(&config.data_dir),
+        store(&config.data_dir),
         space(&config.data_dir),
     ];
     let mark = |state| match state {
@@ -205,6 +206,19 @@ fn directory(dir: &Path) -> Check {
                 format!("{shown} is not writable: {error}"),
                 "make it yours, or choose another with --data-dir",
             ),
+        },
+    }
+}
+
+/// Opens what a host remembers, as the host would.
+fn store(dir: &Path) -> Check {
+    let what = "store";
+    match audit::open(dir) {
+        Ok(None) => Check::ok(what, "nothing yet"),
+        Ok(Some(store)) => Check::ok(what, format!("sound, {} entries", grouped(store.durable().0))),
+        Err(error) => match error.downcast_ref::<skep_store::Error>() {
+            Some(skep_store::Error::Locked { .. }) => Check::ok(what, "a running host has it"),
+            _ => Check::fail(what, format!("{error:#}"), "restore a backup, or choose another directory with --data-dir"),
         },
     }
 }

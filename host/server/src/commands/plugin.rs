@@ -46,7 +46,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
             let client = context.client()?;
             context.output.note(&Sheet::of(&scan).to_text());
             context.output.confirm(&format!("install {}", title(&scan)))?;
-            let installed = context.wait(install(&client, &file))?;
+            let installed = context.wait(install(&client, file))?;
             context.output.one(&installed, || {
                 format!(
                     "installed {}@{}  sha256:{}",
@@ -78,8 +78,8 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
 }
 
 /// Uploads a plugin.
-pub(crate) async fn install(client: &Client, file: &[u8]) -> Result<Plugin> {
-    client.upload("/v1/plugins", "component", file).await
+pub(crate) async fn install(client: &Client, file: Vec<u8>) -> Result<Plugin> {
+    client.upload("/v1/plugins", file).await
 }
 
 /// The file of a plugin that comes with Skep, its manifest embedded.
