@@ -26,14 +26,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// How results are printed
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
     /// No progress and no remarks, only the result and errors
     #[arg(short, long, global = true)]
@@ -51,13 +44,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "URL", env = "SKEP_HOST")]
     pub(crate) host: Option<String>,
     /// The token to show it; otherwise `admin.token` of the data directory
-    #[arg(
-        long,
-        global = true,
-        value_name = "TOKEN",
-        env = "SKEP_TOKEN",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "TOKEN", env = "SKEP_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// Where the host keeps everything
     #[arg(long, global = true, value_name = "DIR")]
@@ -81,6 +68,12 @@ pub(crate) enum Format {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Audit a directory with a crew of agents, one of them hostile
+    Demo(commands::demo::Args),
+    /// Run a host until it is told to stop
+    Up(commands::up::Args),
+    /// Run one agent on one task, without a host
+    Run(commands::run::Args),
     /// Begin a plugin: sources, SDK and contract in a new directory
     New(commands::new::Args),
     /// Compile a plugin and embed its manifest
@@ -99,6 +92,9 @@ pub(crate) enum Command {
     /// Agents of a host
     #[command(subcommand)]
     Agent(commands::agent::Command),
+    /// The audit log of a host
+    #[command(subcommand)]
+    Audit(commands::audit::Command),
     /// The configuration of a host
     #[command(subcommand)]
     Config(commands::config::Command),
@@ -196,16 +192,9 @@ mod tests {
     #[test]
     fn global_flags_go_anywhere() {
         let cli = Cli::try_parse_from(["skep", "explain", "-o", "json", "--timeout", "5s"]).unwrap();
-        assert_eq!(
-            (cli.global.output, cli.global.timeout),
-            (Format::Json, Some(Millis(5_000)))
-        );
-        let cli =
-            Cli::try_parse_from(["skep", "--output=jsonl", "task", "ls", "--host", "http://127.0.0.1:1"]).unwrap();
-        assert_eq!(
-            (cli.global.output, cli.global.host.as_deref()),
-            (Format::Jsonl, Some("http://127.0.0.1:1"))
-        );
+        assert_eq!((cli.global.output, cli.global.timeout), (Format::Json, Some(Millis(5_000))));
+        let cli = Cli::try_parse_from(["skep", "--output=jsonl", "task", "ls", "--host", "http://127.0.0.1:1"]).unwrap();
+        assert_eq!((cli.global.output, cli.global.host.as_deref()), (Format::Jsonl, Some("http://127.0.0.1:1")));
     }
 
     #[test]

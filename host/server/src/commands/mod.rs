@@ -13,17 +13,21 @@ use crate::{
 };
 
 pub(crate) mod agent;
+pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod crew;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod new;
 pub(crate) mod plugin;
+pub(crate) mod run;
 mod sheet;
 pub(crate) mod task;
+pub(crate) mod up;
 
 /// What every command is given.
 #[derive(Debug)]
@@ -85,6 +89,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         environment,
     };
     match cli.command {
+        Command::Demo(args) => demo::run(&context, &args),
+        Command::Up(args) => up::run(&context, &args),
+        Command::Run(args) => run::run(&context, &args),
+        Command::Audit(command) => audit::run(&context, &command),
         Command::Build(args) => build::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args),
         Command::Plugin(command) => plugin::run(&context, &command),

@@ -111,6 +111,7 @@ impl Sheet {
                 format!("{} ({}{grant})", reach.means, reach.interface)
             }),
         );
+        column(&mut line, "links", self.links());
         if let Some(manifest) = &self.manifest {
             column(&mut line, "asks for", asks(manifest));
             column(
@@ -122,6 +123,21 @@ impl Sheet {
         }
         column(&mut line, "disagrees", self.disagreements.iter().cloned());
         text
+    }
+}
+
+impl Sheet {
+    /// What it imports of WASI, where that sounds like power: it is linked for everyone and holds only what was granted.
+    fn links(&self) -> Vec<String> {
+        let imports = |package: &str| self.imports.iter().any(|import| import.starts_with(package));
+        [
+            ("wasi:filesystem/", "files (wasi:filesystem): holds granted mounts and /workspace, nothing else"),
+            ("wasi:sockets/", "network (wasi:sockets): every address and name is refused"),
+        ]
+        .into_iter()
+        .filter(|(package, _)| imports(package))
+        .map(|(_, text)| text.to_owned())
+        .collect()
     }
 }
 
