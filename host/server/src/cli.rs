@@ -26,7 +26,14 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// How results are printed
-    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
     pub(crate) output: Format,
     /// No progress and no remarks, only the result and errors
     #[arg(short, long, global = true)]
@@ -44,7 +51,13 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "URL", env = "SKEP_HOST")]
     pub(crate) host: Option<String>,
     /// The token to show it; otherwise `admin.token` of the data directory
-    #[arg(long, global = true, value_name = "TOKEN", env = "SKEP_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "SKEP_TOKEN",
+        hide_env_values = true
+    )]
     pub(crate) token: Option<String>,
     /// Where the host keeps everything
     #[arg(long, global = true, value_name = "DIR")]
@@ -192,9 +205,16 @@ mod tests {
     #[test]
     fn global_flags_go_anywhere() {
         let cli = Cli::try_parse_from(["skep", "explain", "-o", "json", "--timeout", "5s"]).unwrap();
-        assert_eq!((cli.global.output, cli.global.timeout), (Format::Json, Some(Millis(5_000))));
-        let cli = Cli::try_parse_from(["skep", "--output=jsonl", "task", "ls", "--host", "http://127.0.0.1:1"]).unwrap();
-        assert_eq!((cli.global.output, cli.global.host.as_deref()), (Format::Jsonl, Some("http://127.0.0.1:1")));
+        assert_eq!(
+            (cli.global.output, cli.global.timeout),
+            (Format::Json, Some(Millis(5_000)))
+        );
+        let cli =
+            Cli::try_parse_from(["skep", "--output=jsonl", "task", "ls", "--host", "http://127.0.0.1:1"]).unwrap();
+        assert_eq!(
+            (cli.global.output, cli.global.host.as_deref()),
+            (Format::Jsonl, Some("http://127.0.0.1:1"))
+        );
     }
 
     #[test]

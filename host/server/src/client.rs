@@ -104,11 +104,6 @@ impl Client {
         }
     }
 
-    /// Where it is.
-    pub(crate) fn base(&self) -> &str {
-        &self.base
-    }
-
     /// Reads something.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.json(Method::GET, path, Body::None, Duration::ZERO).await
@@ -370,7 +365,10 @@ mod tests {
             parser.push(piece.as_bytes()).unwrap();
         }
         assert_eq!(parser.pop(), Some(("x".to_owned(), "{\"a\":\n1}".to_owned())));
-        assert_eq!((parser.pop(), parser.pop()), (Some((String::new(), "2".to_owned())), None));
+        assert_eq!(
+            (parser.pop(), parser.pop()),
+            (Some((String::new(), "2".to_owned())), None)
+        );
     }
 
     #[test]

@@ -31,28 +31,47 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
         Command::Tail { rows } => {
             let rows = tail(context, *rows)?;
-            context.output.list(&rows, ["row", "when", "what", "about", "why", "detail"], |row| {
-                let Some(entry) = &row.entry else {
-                    return [row.seq.to_string(), String::new(), "expired".to_owned(), String::new(), String::new(), String::new()];
-                };
-                let task = entry.task.map(|task| task.to_string());
-                let about = task.or(entry.agent.map(|agent| agent.to_string())).or(entry.crew.map(|crew| crew.to_string()));
-                [
-                    row.seq.to_string(),
-                    time(entry.at),
-                    word(&entry.kind),
-                    about.unwrap_or_default(),
-                    entry.reason.map(|reason| reason.to_string()).unwrap_or_default(),
-                    entry.detail.clone(),
-                ]
-            })?;
+            context
+                .output
+                .list(&rows, ["row", "when", "what", "about", "why", "detail"], |row| {
+                    let Some(entry) = &row.entry else {
+                        return [
+                            row.seq.to_string(),
+                            String::new(),
+                            "expired".to_owned(),
+                            String::new(),
+                            String::new(),
+                            String::new(),
+                        ];
+                    };
+                    let task = entry.task.map(|task| task.to_string());
+                    let about = task
+                        .or(entry.agent.map(|agent| agent.to_string()))
+                        .or(entry.crew.map(|crew| crew.to_string()));
+                    [
+                        row.seq.to_string(),
+                        time(entry.at),
+                        word(&entry.kind),
+                        about.unwrap_or_default(),
+                        entry.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+                        entry.detail.clone(),
+                    ]
+                })?;
         }
         Command::Verify => {
             let verified = match running(context)? {
                 Some(client) => context.wait(client.get("/v1/audit/verify"))?,
-                None => offline(context)?.verify_audit().map(verified).map_err(|error| broken(&error))?,
+                None => offline(context)?
+                    .verify_audit()
+                    .map(verified)
+                    .map_err(|error| broken(&error))?,
             };
-            context.output.one(&verified, || format!("{} rows, all of them follow from each other\nchain  {}\n", verified.rows, verified.chain))?;
+            context.output.one(&verified, || {
+                format!(
+                    "{} rows, all of them follow from each other\nchain  {}\n",
+                    verified.rows, verified.chain
+                )
+            })?;
         }
     }
     Ok(Exit::Done)
@@ -64,7 +83,9 @@ fn tail(context: &Context, rows: u64) -> Result<Vec<Row>> {
     match running(context)? {
         Some(client) => context.wait(async {
             let end: Verified = client.get("/v1/audit/verify").await?;
-            let page: skep::http::api::Page<Row> = client.get(&format!("/v1/audit?from={}&limit={rows}", first(end.rows))).await?;
+            let page: skep::http::api::Page<Row> = client
+                .get(&format!("/v1/audit?from={}&limit={rows}", first(end.rows)))
+                .await?;
             Ok(page.items)
         }),
         None => {

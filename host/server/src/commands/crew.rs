@@ -205,10 +205,14 @@ fn read(path: &Path, overrides: &[Override]) -> Result<CrewManifest> {
 /// The absolute path of a directory that is there and can be listed.
 pub(crate) fn directory(path: &Path) -> Result<String, Failure> {
     let no = |why: &str| {
-        Failure::of(Reason::InvalidInput, format!("{}: {why}", path.display()))
-            .next("name a directory that you can read")
+        let failure = Failure::of(Reason::InvalidInput, format!("{}: {why}", path.display()));
+        failure.next("name a directory that you can read")
     };
-    let absolute = fs::canonicalize(path).map_err(|error| no(&error.to_string()))?;
+    let absolute = fs::canonicalize(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::new(Exit::NotFound, format!("{} is not there", path.display()))
+            .next("name a directory that you can read"),
+        _ => no(&error.to_string()),
+    })?;
     fs::read_dir(&absolute).map_err(|error| no(&error.to_string()))?;
     let text = absolute.into_os_string().into_string();
     text.map_err(|_| no("the path of a mount is UTF-8"))

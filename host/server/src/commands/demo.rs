@@ -2,13 +2,13 @@
 //! installed over HTTP, a crew from a manifest, an objective, events; nothing is faked.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use skep::{
     clock::Clock,
@@ -20,12 +20,7 @@ use skep::{
     telemetry,
 };
 use skep_rules::{
-    crew::CrewManifest,
-    crew_record::Status,
-    id::TaskId,
-    plan::Artifact,
-    quantity::{Millis, Time},
-    reason::Reason,
+    crew::CrewManifest, crew_record::Status, id::TaskId, plan::Artifact, quantity::Millis, reason::Reason,
     task::TaskState,
 };
 
@@ -101,6 +96,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     // The demo shows what agents do; of the host only what goes wrong is worth a line.
     telemetry::start("error", telemetry::Format::Text, context.output.color()).context("the host's log")?;
     let home = Home::new(context, args.keep)?;
+    refuse_nested(home.path(), &root)?;
     let runtime = up::runtime()?;
     let summary = runtime.block_on(async {
         let clock = Clock::system();
@@ -151,14 +147,32 @@ async fn stop(host: Host) {
 fn report_beside(html: &Path) -> Result<PathBuf> {
     let json = html.with_extension("json");
     if json == html {
-        return Err(Failure::usage("--report names the HTML file; the JSON goes beside it").next("--report report.html").into());
+        return Err(Failure::usage("--report names the HTML file; the JSON goes beside it")
+            .next("--report report.html")
+            .into());
     }
-    let parent = html.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = html
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     if !parent.is_dir() {
-        let failure = Failure::new(Exit::NotFound, format!("--report: {} is no directory", parent.display()));
+        let failure = Failure::new(
+            Exit::NotFound,
+            format!("--report: {} is no directory", parent.display()),
+        );
         return Err(failure.next("name a file in a directory that is there").into());
     }
     Ok(json)
+}
+
+/// A host never shows agents its own data. Said before anything is started, and with what to do.
+fn refuse_nested(home: &Path, root: &str) -> Result<()> {
+    let home = home.ancestors().find_map(|dir| fs::canonicalize(dir).ok()).unwrap_or_default();
+    if home.starts_with(root) {
+        let message = format!("{root} holds the demo's own data directory, {}", home.display());
+        return Err(Failure::usage(message).next("put it elsewhere with --data-dir DIR, or audit a directory further down").into());
+    }
+    Ok(())
 }
 
 /// The host's data directory.
@@ -174,8 +188,15 @@ impl Home {
         if let Some(dir) = &context.global.data_dir {
             return Ok(Home::Kept(dir.clone()));
         }
-        let dir = tempfile::Builder::new().prefix("skep-demo-").tempdir().context("cannot make a data directory")?;
-        Ok(if keep { Home::Kept(dir.keep()) } else { Home::Temporary(dir) })
+        let dir = tempfile::Builder::new()
+            .prefix("skep-demo-")
+            .tempdir()
+            .context("cannot make a data directory")?;
+        Ok(if keep {
+            Home::Kept(dir.keep())
+        } else {
+            Home::Temporary(dir)
+        })
     }
 
     fn path(&self) -> &Path {
@@ -217,15 +238,25 @@ async fn audit(context: &Context, client: &Client, clock: &Clock, root: &str) ->
         show.doing(&format!("installing {name}"));
         plugin::install(client, plugin::bundled(name)?).await?;
     }
-    show.doing(&format!("assembling {} agents", manifest.members.iter().map(|m| m.replicas).sum::<u32>()));
+    show.doing(&format!(
+        "assembling {} agents",
+        manifest.members.iter().map(|m| m.replicas).sum::<u32>()
+    ));
     let assembled = crew::assemble(client, &manifest).await?;
     let id = assembled.crew_id.to_string();
     // Before the objective, so that no event of it is missed.
     let events = client.events(&assembled.endpoints.events).await?;
     let status = crew::ready(client, &id).await?;
     if status.crew.status != Status::Ready {
-        let failures = status.members.iter().filter_map(|agent| Some(format!("{}: {}", agent.name, agent.failure.as_ref()?.message)));
-        let message = format!("the crew is {}: {}", status.crew.status, failures.collect::<Vec<_>>().join("; "));
+        let failures = status
+            .members
+            .iter()
+            .filter_map(|agent| Some(format!("{}: {}", agent.name, agent.failure.as_ref()?.message)));
+        let message = format!(
+            "the crew is {}: {}",
+            status.crew.status,
+            failures.collect::<Vec<_>>().join("; ")
+        );
         return Err(Failure::of(Reason::HostFault, message).into());
     }
 
@@ -241,18 +272,29 @@ async fn audit(context: &Context, client: &Client, clock: &Clock, root: &str) ->
     let objective = follow(client, &show, objective.task_id, events).await?;
     show.finish();
     if objective.state != TaskState::Completed {
-        let failure = objective.failure.map(|failure| format!("{}: {}", failure.code, failure.message));
+        let failure = objective
+            .failure
+            .map(|failure| format!("{}: {}", failure.code, failure.message));
         let message = format!("the audit did not end well: {}", failure.unwrap_or_default());
-        return Err(Failure::new(Exit::TaskFailed, message).next("--keep keeps the data; `skep task tree` shows what failed").into());
+        return Err(Failure::new(Exit::TaskFailed, message)
+            .next("--keep keeps the data; `skep task tree` shows what failed")
+            .into());
     }
 
     let result = objective.result.clone().unwrap_or_default();
     let report: Report = serde_json::from_value(result).context("the reporter's result is not a report")?;
-    let fetch = async |artifact: &Artifact| client.bytes(&format!("/v1/artifacts/{}?crew={id}", artifact.digest)).await;
+    let fetch = async |artifact: &Artifact| {
+        client
+            .bytes(&format!("/v1/artifacts/{}?crew={id}", artifact.digest))
+            .await
+    };
     let tree: Tree = client.get(&format!("/v1/tasks/{}/tree", objective.task_id)).await?;
     let summary = summarise(&tree, root, report.summary, clock.now().since(began));
     Ok(Found {
-        breached: tree.children.iter().any(|child| Drill::of(&child.task).is_some_and(|drill| drill.breached)),
+        breached: tree
+            .children
+            .iter()
+            .any(|child| Drill::of(&child.task).is_some_and(|drill| drill.breached)),
         summary,
         html: fetch(&report.html).await?,
         json: fetch(&report.json).await?,
@@ -263,7 +305,7 @@ async fn audit(context: &Context, client: &Client, clock: &Clock, root: &str) ->
 async fn follow(client: &Client, show: &Show<'_>, objective: TaskId, events: Events) -> Result<Task> {
     let path = format!("/v1/tasks/{objective}");
     let mut events = Some(events);
-    let mut shown = HashMap::new();
+    let mut shown = HashSet::new();
     let mut ended = 0;
     loop {
         let event = async {
@@ -307,8 +349,8 @@ async fn follow(client: &Client, show: &Show<'_>, objective: TaskId, events: Eve
 }
 
 /// Shows a task if it is a drill that was not shown yet.
-async fn drill_ended(client: &Client, show: &Show<'_>, id: TaskId, shown: &mut HashMap<TaskId, ()>) -> Result<()> {
-    if shown.insert(id, ()).is_none() {
+async fn drill_ended(client: &Client, show: &Show<'_>, id: TaskId, shown: &mut HashSet<TaskId>) -> Result<()> {
+    if shown.insert(id) {
         let task: Task = client.get(&format!("/v1/tasks/{id}")).await?;
         if let Some(drill) = Drill::of(&task) {
             show.say(&drill.to_text());
@@ -340,7 +382,11 @@ impl Drill {
         let breached = failure.is_some_and(|failure| failure.code == Reason::Error);
         let what = match failure.filter(|_| breached) {
             Some(failure) => failure.message.clone(),
-            None => task.denials.first().map(|denial| denial.what.clone()).unwrap_or_default(),
+            None => task
+                .denials
+                .first()
+                .map(|denial| denial.what.clone())
+                .unwrap_or_default(),
         };
         Some(Drill {
             description: task.description.clone(),
@@ -357,12 +403,16 @@ impl Drill {
             (false, true) => ("nothing there", String::new()),
             (false, false) => ("denied", codes.join(" ")),
         };
-        format!("{mark:<14}{:<36}{codes:<20}  {}", self.description, self.what).trim_end().to_owned()
+        format!("{mark:<15}{:<36}{codes:<20}  {}", self.description, self.what)
+            .trim_end()
+            .to_owned()
     }
 }
 
 fn summarise(tree: &Tree, root: &str, counts: Counts, took: Millis) -> Summary {
-    let tasks: Vec<&Task> = std::iter::once(&tree.task).chain(tree.children.iter().map(|child| &child.task)).collect();
+    let tasks: Vec<&Task> = std::iter::once(&tree.task)
+        .chain(tree.children.iter().map(|child| &child.task))
+        .collect();
     let drills = || tasks.iter().filter(|task| Drill::of(task).is_some());
     let mut refused: BTreeMap<String, u64> = BTreeMap::new();
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();
@@ -394,20 +444,38 @@ fn summarise(tree: &Tree, root: &str, counts: Counts, took: Millis) -> Summary {
 impl Summary {
     fn to_text(&self) -> String {
         let list = |codes: &BTreeMap<String, u64>| {
-            let parts: Vec<String> = codes.iter().map(|(code, count)| format!("{code} {}", grouped(*count))).collect();
-            if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+            let parts: Vec<String> = codes
+                .iter()
+                .map(|(code, count)| format!("{code} {}", grouped(*count)))
+                .collect();
+            if parts.is_empty() {
+                "none".to_owned()
+            } else {
+                parts.join(", ")
+            }
         };
         let counts = &self.counts;
         let mut lines = vec![
             ("audited", self.root.clone()),
             ("files", format!("{}, {}", grouped(counts.files), bytes(counts.bytes))),
-            ("findings", format!("{} secrets, {} licences, {} to do", grouped(counts.secrets), grouped(counts.licenses), grouped(counts.todos))),
+            (
+                "findings",
+                format!(
+                    "{} secrets, {} licences, {} to do",
+                    grouped(counts.secrets),
+                    grouped(counts.licenses),
+                    grouped(counts.todos)
+                ),
+            ),
             ("denied", list(&self.refused)),
             ("ended", list(&self.ended)),
-            ("tasks", match self.failed {
-                0 => grouped(self.tasks as u64),
-                failed => format!("{}, {failed} failed", grouped(self.tasks as u64)),
-            }),
+            (
+                "tasks",
+                match self.failed {
+                    0 => grouped(self.tasks as u64),
+                    failed => format!("{}, {failed} failed", grouped(self.tasks as u64)),
+                },
+            ),
             ("fuel", fuel(self.fuel)),
             ("time", duration(self.duration_ms)),
             ("report", self.html.display().to_string()),
@@ -426,8 +494,12 @@ struct Show<'a> {
 
 impl<'a> Show<'a> {
     fn new(output: &'a Output) -> Self {
-        let target = if output.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let target = if output.shows_progress() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target).with_finish(ProgressFinish::AndClear);
         let style = ProgressStyle::with_template("{spinner} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.enable_steady_tick(std::time::Duration::from_millis(100));
@@ -442,7 +514,8 @@ impl<'a> Show<'a> {
     /// There are so many tasks to do.
     fn begin(&self, tasks: usize) {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks  {elapsed}");
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar
+            .set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.bar.set_length(tasks as u64);
     }
 
@@ -477,7 +550,14 @@ mod tests {
             assert_eq!(member.plugin.to_string(), reference);
             let ceiling = skep_rules::grant::Ceiling::default();
             let env = BTreeMap::new();
-            let held = skep_rules::grant::effective(&plugin.manifest, &member.grants, &crew.mounts, &env, &member.limits, &ceiling);
+            let held = skep_rules::grant::effective(
+                &plugin.manifest,
+                &member.grants,
+                &crew.mounts,
+                &env,
+                &member.limits,
+                &ceiling,
+            );
             assert!(held.is_ok(), "{}: {held:?}", member.name);
         }
     }
@@ -485,9 +565,17 @@ mod tests {
     #[test]
     fn the_objective_names_each_drill_once() {
         let objective: serde_json::Value = serde_json::from_str(OBJECTIVE).unwrap();
-        let names: Vec<&str> = objective["drills"].as_array().unwrap().iter().map(|drill| drill["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> = objective["drills"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|drill| drill["name"].as_str().unwrap())
+            .collect();
         let unique: std::collections::BTreeSet<_> = names.iter().collect();
-        assert_eq!((objective["root"].as_str(), unique.len()), (Some("/input"), names.len()));
+        assert_eq!(
+            (objective["root"].as_str(), unique.len()),
+            (Some("/input"), names.len())
+        );
         assert!(names.len() >= 7);
     }
 

@@ -218,7 +218,11 @@ fn store(dir: &Path) -> Check {
         Ok(Some(store)) => Check::ok(what, format!("sound, {} entries", grouped(store.durable().0))),
         Err(error) => match error.downcast_ref::<skep_store::Error>() {
             Some(skep_store::Error::Locked { .. }) => Check::ok(what, "a running host has it"),
-            _ => Check::fail(what, format!("{error:#}"), "restore a backup, or choose another directory with --data-dir"),
+            _ => Check::fail(
+                what,
+                format!("{error:#}"),
+                "restore a backup, or choose another directory with --data-dir",
+            ),
         },
     }
 }

@@ -84,7 +84,9 @@ impl FromStr for MountFlag {
         let (host, guest) = text.rsplit_once(':').ok_or("it has the form DIR:/input")?;
         Ok(MountFlag {
             host: PathBuf::from(host),
-            guest: guest.parse().map_err(|error: skep_rules::id::Error| error.to_string())?,
+            guest: guest
+                .parse()
+                .map_err(|error: skep_rules::id::Error| error.to_string())?,
             access,
         })
     }
@@ -96,7 +98,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     let call = call_of(&scan)?;
     let effective = effective(context, args, &scan)?;
     let input = read_json(&args.input)?;
-    let payload = content::from_json(&input).map_err(|why| Failure::of(Reason::InvalidInput, format!("--input: {why}")))?;
+    let payload =
+        content::from_json(&input).map_err(|why| Failure::of(Reason::InvalidInput, format!("--input: {why}")))?;
     let view = TaskView {
         attempt: 1,
         description: String::new(),
@@ -118,8 +121,11 @@ fn call_of(scan: &Scan) -> Result<Call, Failure> {
     if scan.exports.contains(&Export::Planner) {
         return Ok(Call::Plan { notes: Vec::new() });
     }
-    Err(Failure::of(Reason::InvalidInput, "the component exports neither an executor nor a planner")
-        .next("`skep inspect` shows what it can do"))
+    Err(Failure::of(
+        Reason::InvalidInput,
+        "the component exports neither an executor nor a planner",
+    )
+    .next("`skep inspect` shows what it can do"))
 }
 
 /// What the agent holds: the mounts of the flags, and of the rest all that its manifest wants. A component without a manifest wants what the
@@ -172,7 +178,10 @@ fn effective(context: &Context, args: &Args, scan: &Scan) -> Result<Effective> {
         ("--deadline", Some(args.deadline.0), effective.limits.deadline.0),
     ] {
         if asked.is_some_and(|asked| asked > given) && !(flag == "--deadline" && args.deadline == Millis(30_000)) {
-            context.output.note(&format!("{flag} is above what the plugin and its tier `{}` allow; it gets that", effective.limits.tier));
+            context.output.note(&format!(
+                "{flag} is above what the plugin and its tier `{}` allow; it gets that",
+                effective.limits.tier
+            ));
         }
     }
     Ok(effective)
@@ -195,7 +204,13 @@ struct Ended {
 }
 
 /// Makes one attempt.
-async fn attempt(component: Vec<u8>, digest: Digest, effective: Effective, call: Call, task: TaskView) -> Result<Ended> {
+async fn attempt(
+    component: Vec<u8>,
+    digest: Digest,
+    effective: Effective,
+    call: Call,
+    task: TaskView,
+) -> Result<Ended> {
     let home = tempfile::tempdir().context("cannot make a directory for /workspace")?;
     let (sender, mut events) = mpsc::channel(EVENTS);
     let options = Options {
@@ -325,12 +340,20 @@ impl Side {
 /// Prints the outcome, everything else on standard error, and says what to end with.
 fn report(output: &Output, ended: &Ended) -> Result<Exit> {
     for line in &ended.log {
-        let fields: String = line.fields.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        let fields: String = line
+            .fields
+            .iter()
+            .map(|(key, value)| format!(" {key}={value}"))
+            .collect();
         output.note(&format!("{:<6} {}{fields}", line.level, line.message));
     }
     let mut hints = BTreeSet::new();
     for denial in &ended.denials {
-        let times = if denial.count > 1 { format!(", {} times", denial.count) } else { String::new() };
+        let times = if denial.count > 1 {
+            format!(", {} times", denial.count)
+        } else {
+            String::new()
+        };
         output.note(&format!("denied {} ({}{times})", denial.what, denial.reason));
         hints.insert(allows(denial.reason));
     }
@@ -386,7 +409,10 @@ mod tests {
     #[test]
     fn mounts_are_read_only_unless_said() {
         let mount: MountFlag = "a:b:/input".parse().unwrap();
-        assert_eq!((mount.host, mount.guest.as_str(), mount.access), (PathBuf::from("a:b"), "/input", Access::Read));
+        assert_eq!(
+            (mount.host, mount.guest.as_str(), mount.access),
+            (PathBuf::from("a:b"), "/input", Access::Read)
+        );
         assert_eq!("x:/out:rw".parse::<MountFlag>().unwrap().access, Access::Write);
         for bad in ["", "x", "x:input", "x:/workspace", "/input"] {
             assert!(bad.parse::<MountFlag>().is_err(), "{bad}");
@@ -423,6 +449,13 @@ mod tests {
                 length: 3,
             })
         };
-        assert_eq!((read(0), read(3), read(9)), (HostReply::Bytes(b"hel".to_vec()), HostReply::Bytes(b"lo".to_vec()), HostReply::Bytes(vec![])));
+        assert_eq!(
+            (read(0), read(3), read(9)),
+            (
+                HostReply::Bytes(b"hel".to_vec()),
+                HostReply::Bytes(b"lo".to_vec()),
+                HostReply::Bytes(vec![])
+            )
+        );
     }
 }

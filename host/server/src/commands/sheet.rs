@@ -1,8 +1,6 @@
 //! The permission sheet: what a component can do, what it may reach and what it asks for, in plain words. Shown by `inspect` and before
 //! anything is installed. Made from the file alone; no guest code runs.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 use skep_rules::{
     capability::Capability,
@@ -77,8 +75,7 @@ impl Sheet {
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         let mut line = |key: &str, value: &str| {
-            // Writing to a `String` cannot fail.
-            drop(writeln!(text, "{key:<12}{value}"));
+            text.push_str(&format!("{key:<12}{value}\n"));
         };
         match &self.manifest {
             Some(manifest) => {
@@ -131,8 +128,14 @@ impl Sheet {
     fn links(&self) -> Vec<String> {
         let imports = |package: &str| self.imports.iter().any(|import| import.starts_with(package));
         [
-            ("wasi:filesystem/", "files (wasi:filesystem): holds granted mounts and /workspace, nothing else"),
-            ("wasi:sockets/", "network (wasi:sockets): every address and name is refused"),
+            (
+                "wasi:filesystem/",
+                "files (wasi:filesystem): holds granted mounts and /workspace, nothing else",
+            ),
+            (
+                "wasi:sockets/",
+                "network (wasi:sockets): every address and name is refused",
+            ),
         ]
         .into_iter()
         .filter(|(package, _)| imports(package))

@@ -126,7 +126,6 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
                 &tasks,
                 ["task", "state", "attempts", "submitted", "description"],
                 |task| {
-                    let description = task.name.as_ref().map_or(task.description.clone(), ToString::to_string);
                     [
                         task.task_id.to_string(),
                         word(&task.state),
@@ -257,6 +256,16 @@ pub(crate) fn pretty(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => format!("{other:#}"),
+    }
+}
+
+/// What people call a task: its name in the plan, its description, or both.
+fn called(task: &Task) -> String {
+    match (&task.name, task.description.as_str()) {
+        (Some(name), "") => name.to_string(),
+        (Some(name), description) => format!("{name}: {description}"),
+        (None, "") => "(no description)".to_owned(),
+        (None, description) => description.to_owned(),
     }
 }
 

@@ -56,7 +56,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
 
 /// The runtime that a host runs on: its driver and HTTP; guests have threads of their own.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("control")
+        .build();
     runtime.context("cannot start threads")
 }
 
@@ -68,7 +71,11 @@ pub(crate) fn options(config: &Config) -> host::Options {
         listen: config.listen,
         ceiling: config.ceiling.clone(),
         slots: config.slots,
-        guest_threads: if config.guest_threads == 0 { cores } else { config.guest_threads },
+        guest_threads: if config.guest_threads == 0 {
+            cores
+        } else {
+            config.guest_threads
+        },
         clock: Clock::system(),
     }
 }
@@ -92,7 +99,9 @@ async fn serve(context: &Context, config: &Config) -> Result<Exit> {
         data_dir: config.data_dir.display().to_string(),
     };
     context.output.one(&up, || format!("{}\n", up.url))?;
-    context.output.note(&format!("data in {}; Ctrl-C stops it", up.data_dir));
+    context
+        .output
+        .note(&format!("data in {}; Ctrl-C stops it", up.data_dir));
     let failed = tokio::select! {
         _ = tokio::signal::ctrl_c() => None,
         _ = terminate.recv() => None,
@@ -104,6 +113,8 @@ async fn serve(context: &Context, config: &Config) -> Result<Exit> {
     };
     match failed {
         Some(error) => Err(Failure::of(error.reason(), error.to_string()).into()),
-        None => stopped.map(|()| Exit::Done).map_err(|error| Failure::of(error.reason(), error.to_string()).into()),
+        None => stopped
+            .map(|()| Exit::Done)
+            .map_err(|error| Failure::of(error.reason(), error.to_string()).into()),
     }
 }
