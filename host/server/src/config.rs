@@ -16,6 +16,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 use serde::{Deserialize, Serialize};
+use skep::telemetry::DEFAULT_LEVEL;
 use skep_rules::{grant::Ceiling, reason::Reason};
 
 use crate::{
@@ -74,7 +75,7 @@ impl Config {
             ceiling: Ceiling::default(),
             log: Log {
                 format: LogFormat::Auto,
-                level: "info".to_owned(),
+                level: DEFAULT_LEVEL.to_owned(),
             },
         }
     }

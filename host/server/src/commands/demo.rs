@@ -167,10 +167,15 @@ fn report_beside(html: &Path) -> Result<PathBuf> {
 
 /// A host never shows agents its own data. Said before anything is started, and with what to do.
 fn refuse_nested(home: &Path, root: &str) -> Result<()> {
-    let home = home.ancestors().find_map(|dir| fs::canonicalize(dir).ok()).unwrap_or_default();
+    let home = home
+        .ancestors()
+        .find_map(|dir| fs::canonicalize(dir).ok())
+        .unwrap_or_default();
     if home.starts_with(root) {
         let message = format!("{root} holds the demo's own data directory, {}", home.display());
-        return Err(Failure::usage(message).next("put it elsewhere with --data-dir DIR, or audit a directory further down").into());
+        return Err(Failure::usage(message)
+            .next("put it elsewhere with --data-dir DIR, or audit a directory further down")
+            .into());
     }
     Ok(())
 }

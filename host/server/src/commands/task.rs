@@ -131,7 +131,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
                         word(&task.state),
                         task.attempts.to_string(),
                         time(task.created_at),
-                        description,
+                        called(task),
                     ]
                 },
             )?;
