@@ -1,10 +1,8 @@
 //! A whole host: data directory, store, shard, runner and HTTP listener, started and stopped together in one process.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    io,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    clock::{self, Clock, NoRandomness},
+    clock::{Clock, NoRandomness},
+    data_dir,
     driver::{self, Driver},
     http::{self, api::host::HostFile},
     perform::Side,
@@ -168,24 +167,6 @@ pub(crate) struct Shared {
     pub(crate) openapi: std::sync::OnceLock<bytes::Bytes>,
 }
 
-/// What may lie in a data directory. `host.toml` is the operator's.
-const STORE: &str = "store";
-const CACHE: &str = "cache";
-const WORKSPACES: &str = "workspaces";
-const TOKEN: &str = "admin.token";
-const CACHE_KEY: &str = "cache.key";
-const HOST_FILE: &str = "host.json";
-const OURS: &[&str] = &[
-    STORE,
-    CACHE,
-    WORKSPACES,
-    TOKEN,
-    CACHE_KEY,
-    HOST_FILE,
-    "host.json.new",
-    "host.toml",
-];
-
 impl Host {
     /// Starts a host on the current tokio runtime. It answers requests as soon as this returns; `/readyz` says when it takes work.
     ///
@@ -197,7 +178,7 @@ impl Host {
                 address: options.listen,
             });
         }
-        open_directory(&options.data_dir)?;
+        data_dir::open(&options.data_dir)?;
         let (store, shard) = {
             let path = options.data_dir.clone();
             tokio::task::spawn_blocking(move || recover(&path))
@@ -208,8 +189,10 @@ impl Host {
                 })??
         };
         // The store's lock is held from here on, so nobody else writes these files.
-        let token = secret(&options.data_dir.join(TOKEN))?;
-        let cache_key = *skep_rules::id::Digest::of(secret(&options.data_dir.join(CACHE_KEY))?.as_bytes()).as_bytes();
+        let token = data_dir::secret(&options.data_dir.join(data_dir::TOKEN))?;
+        let cache_key =
+            *skep_rules::id::Digest::of(data_dir::secret(&options.data_dir.join(data_dir::CACHE_KEY))?.as_bytes())
+                .as_bytes();
         let listener = TcpListener::bind(options.listen).await;
         let listen = |source| Error::Listen {
             address: options.listen,
@@ -227,23 +210,23 @@ impl Host {
         ));
         let runner = Runner::start(
             skep_runtime::Options {
-                cache_dir: Some(options.data_dir.join(CACHE)),
+                cache_dir: Some(options.data_dir.join(data_dir::CACHE)),
                 cache_key,
-                workspaces: options.data_dir.join(WORKSPACES),
+                workspaces: options.data_dir.join(data_dir::WORKSPACES),
                 slots: options.slots,
                 memory: None,
                 guest_threads: options.guest_threads,
             },
             Arc::new(Side(Arc::downgrade(&driver))),
         )?;
-        let data_dir = fs::canonicalize(&options.data_dir).map_err(|source| Error::Io {
+        let resolved = std::fs::canonicalize(&options.data_dir).map_err(|source| Error::Io {
             doing: "find",
             path: options.data_dir.clone(),
             source,
         })?;
         let shared = Arc::new(Shared {
             driver,
-            data_dir,
+            data_dir: resolved,
             ceiling: options.ceiling,
             slots: runner.slots(),
             guest_threads: options.guest_threads,
@@ -282,7 +265,7 @@ impl Host {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        replace(&self.data_dir.join(HOST_FILE), &file)?;
+        data_dir::sign_on(&self.data_dir, &file)?;
         self.shared.ready.store(true, Ordering::Release);
         tracing::info!(url = self.url, "listening");
         Ok(())
@@ -323,33 +306,9 @@ impl Drop for Host {
     }
 }
 
-/// Makes the directory, or checks that it is one of ours.
-fn open_directory(path: &Path) -> Result<(), Error> {
-    let io = |doing| {
-        move |source| Error::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(io("make the data directory"))?;
-    for entry in fs::read_dir(path).map_err(io("read the data directory"))? {
-        let name = entry.map_err(io("read the data directory"))?.file_name();
-        let name = name.to_string_lossy();
-        if !OURS.contains(&name.as_ref()) {
-            return Err(Error::Foreign {
-                path: path.to_owned(),
-                found: name.into_owned(),
-            });
-        }
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io("close to others"))
-}
-
 /// Opens the store and rebuilds the shard from it: records of the checkpoint, then the entries after it.
-fn recover(data_dir: &Path) -> Result<(Store, Shard), Error> {
-    let path = data_dir.join(STORE);
+fn recover(directory: &Path) -> Result<(Store, Shard), Error> {
+    let path = directory.join(data_dir::STORE);
     let options = skep_store::Options {
         blob_bytes: MAX_UPLOAD_BYTES,
         ..skep_store::Options::default()
@@ -360,8 +319,8 @@ fn recover(data_dir: &Path) -> Result<(Store, Shard), Error> {
     };
     let (store, recovered) = Store::open(&path, options).map_err(|error| match error {
         skep_store::Error::Locked { .. } => Error::Locked {
-            path: data_dir.to_owned(),
-            by: holder(data_dir),
+            path: directory.to_owned(),
+            by: data_dir::holder(directory),
         },
         skep_store::Error::Foreign { path } => Error::Foreign {
             path,
@@ -382,91 +341,4 @@ fn recover(data_dir: &Path) -> Result<(Store, Shard), Error> {
     }
     tracing::info!(replayed, position = shard.position(), "recovered");
     Ok((store, shard))
-}
-
-/// Who holds the directory, as far as `host.json` tells.
-fn holder(data_dir: &Path) -> Option<String> {
-    let text = fs::read(data_dir.join(HOST_FILE)).ok()?;
-    let file: HostFile = serde_json::from_slice(&text).ok()?;
-    Some(format!(" (process {} at {})", file.pid, file.url))
-}
-
-/// A secret of 32 random bytes as hexadecimal digits in a file that only its owner reads; made where it is not there.
-fn secret(path: &Path) -> Result<String, Error> {
-    let io = |doing| {
-        move |source| Error::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    match fs::read_to_string(path) {
-        Ok(text) if text.trim().len() == 64 => {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io("close to others"))?;
-            return Ok(text.trim().to_owned());
-        }
-        // Cut off by a crash while it was first written: nobody has it yet.
-        Ok(_) => fs::remove_file(path).map_err(io("replace"))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io("read")(error)),
-    }
-    let bytes: [u8; 32] = clock::random()?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    file.and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    })
-    .map_err(io("write"))?;
-    Ok(text)
-}
-
-/// Writes `host.json` whole or not at all.
-fn replace(path: &Path, file: &HostFile) -> Result<(), Error> {
-    let io = |source| Error::Io {
-        doing: "write",
-        path: path.to_owned(),
-        source,
-    };
-    let text = serde_json::to_vec(file).expect("a struct of texts and numbers is JSON");
-    let temporary = path.with_extension("json.new");
-    fs::write(&temporary, text).map_err(io)?;
-    fs::rename(&temporary, path).map_err(io)
-}
-
-/// Removes `host.json` at a clean stop.
-pub(crate) fn sign_off(data_dir: &Path) {
-    if let Err(error) = fs::remove_file(data_dir.join(HOST_FILE)) {
-        tracing::warn!(%error, "host.json could not be removed");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_made_once_and_kept_from_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(TOKEN);
-        let made = secret(&path).unwrap();
-        assert_eq!((made.len(), secret(&path).unwrap()), (64, made.clone()));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::write(&path, "cut").unwrap();
-        assert_ne!(secret(&path).unwrap(), made);
-    }
-
-    #[test]
-    fn a_foreign_directory_is_named_and_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("thesis.tex"), "x").unwrap();
-        let error = open_directory(dir.path()).unwrap_err();
-        assert_eq!(error.reason(), Reason::DataDirectory);
-        assert!(error.to_string().contains("thesis.tex"), "{error}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
 }

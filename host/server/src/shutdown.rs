@@ -7,8 +7,9 @@ use skep_rules::limits::{GRACE, LOW_SPACE, SPACE_CHECK};
 use skep_runtime::Runner;
 
 use crate::{
+    data_dir,
     driver::Driver,
-    host::{self, Error, Host},
+    host::{Error, Host},
 };
 
 /// Stops a host: no new requests, waits end, attempts are lost (and run again at the next start), the rest becomes durable.
@@ -46,7 +47,7 @@ pub(crate) async fn stop(host: Host) -> Result<(), Error> {
         Ok(flushed) => flushed.map_err(|error| Error::Failed(error.to_string().into()))?,
         Err(panicked) => return Err(Error::Failed(panicked.to_string().into())),
     }
-    host::sign_off(&host.data_dir);
+    data_dir::sign_off(&host.data_dir);
     Ok(())
 }
 

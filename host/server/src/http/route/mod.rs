@@ -1,6 +1,7 @@
 //! What the routes do, one file per resource.
 
 pub(super) mod agents;
+mod archive;
 pub(super) mod artifacts;
 pub(super) mod audit;
 pub(super) mod crews;

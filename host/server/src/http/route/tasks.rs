@@ -1,6 +1,6 @@
 //! `/v1/tasks`
 
-use std::{collections::VecDeque, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
 use axum::{
     Json,
@@ -15,29 +15,23 @@ use skep_rules::{
     id::{AgentId, CrewId, Digest, TaskId},
     limits::{MAX_LOG_PAGE, MAX_SUBMISSION},
     plan::Payload,
-    quantity::Millis,
     rejection::Rejection,
     task::{Task, TaskState},
 };
-use skep_store::{Position, Range};
+use skep_store::Range;
 
-use super::blocking;
+use super::{archive, blocking};
 use crate::{
-    driver::{ADMIN, Driver, Error, LOGS, SHARD, TASKS, decode},
+    driver::{ADMIN, Driver, Error, LOGS, SHARD, decode},
     host::Shared,
     http::{
         api::{self, Page, content, problem::Problem},
-        extract::{self, Body, Prefix, Query, Wait, page_size},
+        extract::{self, Body, Query, Wait, page_size},
         problem::{Answer, Refusal},
     },
     perform::{self, StoredLog},
     read,
 };
-
-/// Archived rows that one page may read past because they do not match.
-const SCAN_BUDGET: usize = 2_000;
-/// Archived rows read at a time.
-const SCAN_PAGE: usize = 200;
 
 /// Submit one task, or up to 100, all or none of them.
 ///
@@ -105,7 +99,9 @@ pub(crate) async fn submit(
     let mut answers = Vec::with_capacity(tasks.len());
     let mut timer = pin!(tokio::time::sleep(wait.capped().duration()));
     for id in tasks {
-        answers.push(read::task(ended(driver, id, wait.capped(), timer.as_mut()).await?));
+        answers.push(read::task(
+            archive::ended(driver, id, wait.capped(), timer.as_mut()).await?,
+        ));
     }
     driver.store.wait(decided.position).await?;
     let status = if repeated { StatusCode::OK } else { StatusCode::CREATED };
@@ -204,80 +200,11 @@ pub(crate) async fn list(
         let matches = move |task: &Task| {
             crew.is_none_or(|crew| task.crew == crew) && query.state.is_none_or(|state| task.state == state)
         };
-        page(driver, query.after, limit, &matches)
+        archive::page(driver, query.after, limit, &matches)
     });
     let (page, position) = page.await?;
     driver.store.wait(position).await?;
     Ok(Json(page))
-}
-
-/// Live tasks first, then the archive: one that moves in between is seen twice, never missed.
-fn page(
-    driver: &Driver,
-    after: Option<TaskId>,
-    limit: usize,
-    matches: &dyn Fn(&Task) -> bool,
-) -> Result<(Page<api::task::Task>, Position), Error> {
-    let before = |id: TaskId| after.is_none_or(|after| id < after);
-    let (live, _) = driver.read(|state| {
-        let mut newest = VecDeque::with_capacity(limit + 2);
-        for task in state.tasks().filter(|task| before(task.id) && matches(task)) {
-            newest.push_back(task);
-            if newest.len() > limit + 1 {
-                newest.pop_front();
-            }
-        }
-        newest.into_iter().cloned().collect::<Vec<Task>>()
-    })?;
-    let mut found: std::collections::BTreeMap<TaskId, Task> = live.into_iter().map(|task| (task.id, task)).collect();
-
-    let mut range = Range::all().reversed();
-    if let Some(after) = after {
-        range = range.before(&after.to_bytes());
-    }
-    // Where the archive was read down to, if it was not read to its end.
-    let mut floor = None;
-    let (mut scanned, mut archived) = (0, 0);
-    while archived <= limit {
-        let rows = driver.store.scan(TASKS, &range, SCAN_PAGE)?;
-        let Some((last, _)) = rows.last() else {
-            floor = None;
-            break;
-        };
-        range = range.before(last);
-        scanned += rows.len();
-        let full = rows.len() == SCAN_PAGE;
-        for (_, row) in rows {
-            let task: Task = decode(&row)?;
-            floor = Some(task.id);
-            if matches(&task) {
-                archived += 1;
-                found.insert(task.id, task);
-            }
-        }
-        if !full {
-            floor = None;
-            break;
-        }
-        if scanned >= SCAN_BUDGET {
-            break;
-        }
-    }
-    let seen = found
-        .into_values()
-        .rev()
-        .filter(|task| floor.is_none_or(|floor| task.id >= floor));
-    let mut items: Vec<_> = seen.take(limit + 1).collect();
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = if more { items.last().map(|task| task.id) } else { floor };
-    let page = Page {
-        next: next.map(|id| id.to_string()),
-        items: items.into_iter().map(read::task).collect(),
-    };
-    // Read last: everything seen was decided before.
-    let ((), position) = driver.read(|_| ())?;
-    Ok((page, position))
 }
 
 /// Read a task; with `wait`, when it has ended or the time is up.
@@ -289,9 +216,9 @@ pub(crate) async fn show(
     Query(wait): Query<Wait>,
 ) -> Answer<Response> {
     let driver = &shared.driver;
-    let id = resolve(driver, &text).await?;
+    let id = archive::resolve(driver, &text).await?;
     let timer = pin!(tokio::time::sleep(wait.capped().duration()));
-    let task = read::task(ended(driver, id, wait.capped(), timer).await?);
+    let task = read::task(archive::ended(driver, id, wait.capped(), timer).await?);
     Ok((tag(task.revision), Json(task)).into_response())
 }
 
@@ -308,7 +235,7 @@ pub(crate) async fn change(
         action: api::task::Action::Cancel,
     } = body.json()?;
     let driver = &shared.driver;
-    let id = resolve(driver, &text).await?;
+    let id = archive::resolve(driver, &text).await?;
     let decided = driver.decide(Vec::new(), |_, _, _| {
         Ok(Command::CancelTask {
             task: id,
@@ -316,7 +243,7 @@ pub(crate) async fn change(
         })
     })?;
     driver.store.wait(decided.position).await?;
-    let (task, position) = fetch(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
+    let (task, position) = archive::fetch(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
     driver.store.wait(position).await?;
     let task = read::task(task);
     Ok((tag(task.revision), Json(task)).into_response())
@@ -327,52 +254,10 @@ pub(crate) async fn change(
     responses((status = 200, body = api::task::Tree), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn tree(State(shared): State<Arc<Shared>>, Path(text): Path<String>) -> Answer<Json<api::task::Tree>> {
     let driver = &shared.driver;
-    let id = resolve(driver, &text).await?;
-    let (tree, position) = blocking(driver, move |driver| {
-        let without_result = |mut task: Task| {
-            task.result = None;
-            task
-        };
-        let mut tasks: std::collections::BTreeMap<TaskId, Task> = driver
-            .read(|state| {
-                state
-                    .tree(id)
-                    .into_iter()
-                    .map(|task| (task.id, without_result(task.clone())))
-                    .collect()
-            })?
-            .0;
-        // What is not live is archived; the tree is bounded by the plan limits.
-        let mut wanted = vec![id];
-        while let Some(id) = wanted.pop() {
-            if !tasks.contains_key(&id)
-                && let Some(task) = driver.row(TASKS, &id.to_bytes())?
-            {
-                tasks.insert(id, without_result(task));
-            }
-            wanted.extend(
-                tasks
-                    .get(&id)
-                    .into_iter()
-                    .flat_map(|task| task.children.iter().copied()),
-            );
-        }
-        let ((), position) = driver.read(|_| ())?;
-        Ok((grow(&mut tasks, id), position))
-    })
-    .await?;
+    let id = archive::resolve(driver, &text).await?;
+    let (tree, position) = blocking(driver, move |driver| archive::tree(driver, id)).await?;
     driver.store.wait(position).await?;
     tree.map(Json).ok_or_else(|| Refusal::not_found(id))
-}
-
-/// Recursion is bounded by the depth of tasks.
-fn grow(tasks: &mut std::collections::BTreeMap<TaskId, Task>, id: TaskId) -> Option<api::task::Tree> {
-    let task = tasks.remove(&id)?;
-    let children = task.children.clone();
-    Some(api::task::Tree {
-        task: read::task(task),
-        children: children.into_iter().filter_map(|child| grow(tasks, child)).collect(),
-    })
 }
 
 /// Which attempts.
@@ -394,7 +279,7 @@ pub(crate) async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Answer<Json<Page<api::task::AttemptLog>>> {
     let driver = &shared.driver;
-    let id = resolve(driver, &text).await?;
+    let id = archive::resolve(driver, &text).await?;
     let limit = query.limit.unwrap_or(MAX_LOG_PAGE);
     if !(1..=MAX_LOG_PAGE).contains(&limit) {
         return Err(Refusal::invalid(format!("`limit` is between 1 and {MAX_LOG_PAGE}")));
@@ -435,68 +320,4 @@ fn attempt_log(key: &[u8], row: &[u8]) -> Result<api::task::AttemptLog, Error> {
 
 fn tag(revision: u64) -> [(header::HeaderName, String); 1] {
     [(header::ETAG, format!("\"{revision}\""))]
-}
-
-/// A task, live or archived, and the position that must be durable before anybody is told.
-fn fetch(driver: &Driver, id: TaskId) -> Result<Option<(Task, Position)>, Error> {
-    let (live, position) = driver.read(|state| state.task(id).cloned())?;
-    if let Some(task) = live {
-        return Ok(Some((task, position)));
-    }
-    let Some(task) = driver.row(TASKS, &id.to_bytes())? else {
-        return Ok(None);
-    };
-    // It may have been archived after the state was read.
-    let ((), position) = driver.read(|_| ())?;
-    Ok(Some((task, position)))
-}
-
-/// A task when it has ended, or as it is when the timer fires or the host stops.
-async fn ended(
-    driver: &Driver,
-    id: TaskId,
-    wait: Millis,
-    mut timer: std::pin::Pin<&mut tokio::time::Sleep>,
-) -> Answer<Task> {
-    let mut patient = wait > Millis(0);
-    loop {
-        let end = patient.then(|| driver.wait_for(id));
-        let (task, position) = fetch(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
-        let Some(mut end) = end.filter(|_| !task.state.is_ended()) else {
-            driver.stop_waiting(id);
-            driver.store.wait(position).await?;
-            return Ok(task);
-        };
-        patient = tokio::select! {
-            told = &mut end => told.is_ok(),
-            () = timer.as_mut() => false,
-            () = driver.stopping.cancelled() => false,
-            () = driver.failed.cancelled() => false,
-        };
-        drop(end);
-    }
-}
-
-/// The task that an id or a unique prefix means.
-async fn resolve(driver: &Arc<Driver>, text: &str) -> Answer<TaskId> {
-    let range: Prefix<TaskId> = extract::prefix(text, TaskId::PREFIX)?;
-    if range.first == range.last {
-        return Ok(range.first);
-    }
-    let what = format!("task `{text}`");
-    let found = blocking(driver, move |driver| {
-        let (mut found, _) = driver.read(|state| extract::live_tasks(state, &range))?;
-        let archived = Range {
-            start: std::ops::Bound::Included(range.first.to_bytes().to_vec()),
-            end: std::ops::Bound::Included(range.last.to_bytes().to_vec()),
-            reverse: false,
-        };
-        for (_, row) in driver.store.scan(TASKS, &archived, 2)? {
-            found.push(decode::<Task>(&row)?.id);
-        }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
-    });
-    Ok(extract::only(found.await?.into_iter(), what)?)
 }
