@@ -14,7 +14,7 @@ pub(crate) struct Failure {
     /// What is wrong.
     message: String,
     /// Where in a file of the user.
-    place: Option<Place>,
+    place: Option<Box<Place>>,
     /// The reason code, where one applies.
     pub(crate) reason: Option<Reason>,
     /// What to do next.
@@ -69,12 +69,12 @@ impl Failure {
     pub(crate) fn at(self, file: &Path, text: &str, span: Option<Range<usize>>) -> Self {
         let place = span.and_then(|span| Place::find(file, text, &span));
         Failure {
-            place: Some(place.unwrap_or_else(|| Place {
+            place: Some(Box::new(place.unwrap_or_else(|| Place {
                 file: plain(&file.display().to_string()),
                 line: 0,
                 column: 0,
                 excerpt: None,
-            })),
+            }))),
             ..self
         }
     }
@@ -125,7 +125,7 @@ impl fmt::Display for Failure {
             column,
             excerpt: Some((text, meant)),
             ..
-        }) = &self.place
+        }) = self.place.as_deref()
         {
             let number = line.to_string();
             let margin = " ".repeat(number.len());
