@@ -143,23 +143,16 @@ fn with_frames(text: &str, error: &wasmtime::Error) -> String {
         .downcast_ref::<WasmBacktrace>()
         .map(WasmBacktrace::frames)
         .unwrap_or_default();
-    let names: Vec<String> = frames
+    let mut names: Vec<String> = frames
         .iter()
         .filter_map(|frame| frame.func_name())
-        .map(|name| format!("{:#}", Name(name)))
+        .map(|name| escape(name.as_bytes(), 160))
         .collect();
+    // Recursion shows once.
+    names.dedup();
     match names.is_empty() {
         true => text.to_owned(),
         false => format!("{text}, in {}", names.join(" < ")),
-    }
-}
-
-/// A function's name, chosen by the guest and up to 100,000 bytes long.
-struct Name<'a>(&'a str);
-
-impl std::fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&escape(self.0.as_bytes(), 160))
     }
 }
 
@@ -228,10 +221,10 @@ mod tests {
             ),
         ];
         for (error, refused, reason) in cases {
-            let shown = error.to_string();
+            // As it comes back from a call: with the backtrace and other context around it.
+            let error = error.context("error while executing at wasm backtrace");
+            let shown = format!("{error:#}");
             assert_eq!(check(error, refused), Ok(reason), "{shown}");
-            let wrapped = wasmtime::Error::msg("error while executing");
-            drop(wrapped);
         }
     }
 

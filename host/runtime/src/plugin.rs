@@ -490,3 +490,203 @@ fn function(body: &wasmparser::FunctionBody<'_>) -> Result<(), Stop> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::agent;
+
+    const MANIFEST: &str = "[plugin]\nname = \"acme/worker\"\nversion = \"1.2.3\"\nlicense = \"MIT\"\n";
+
+    fn manifest(wants: &str) -> Manifest {
+        Manifest::parse(&format!("{MANIFEST}[wants]\n{wants}")).unwrap()
+    }
+
+    fn component(body: &str) -> Vec<u8> {
+        wat::parse_str(format!("(component {body})")).unwrap()
+    }
+
+    fn with_section(mut file: Vec<u8>, data: &[u8]) -> Vec<u8> {
+        append(&mut file, MANIFEST_SECTION, data);
+        file
+    }
+
+    #[track_caller]
+    fn refused(bytes: &[u8], reason: Reason, says: &str) {
+        let refused = scan(bytes).unwrap_err();
+        assert!(
+            refused.reason == reason && refused.message.contains(says),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_component_is_called_what_it_is() {
+        let good = component("");
+        refused(b"", Reason::NotAComponent, "empty");
+        refused(b"  (component)", Reason::NotAComponent, "WAT");
+        refused(b"\x7fELF\x02\x01", Reason::NotAComponent, "ELF");
+        refused(b"PK\x03\x04", Reason::NotAComponent, "does not begin like WebAssembly");
+        refused(
+            &wat::parse_str("(module)").unwrap(),
+            Reason::NotAComponent,
+            "core module",
+        );
+        refused(
+            &agent("unreachable")[..500],
+            Reason::NotAComponent,
+            "not a valid component",
+        );
+        refused(&good[..6], Reason::NotAComponent, "not a valid component");
+        refused(
+            &vec![0; usize::try_from(MAX_COMPONENT_BYTES).unwrap() + 1],
+            Reason::CompileLimit,
+            "at most",
+        );
+        assert!(scan(&good).unwrap().exports.is_empty());
+    }
+
+    #[test]
+    fn only_what_is_offered_may_be_imported() {
+        for name in [
+            "wasi:http/outgoing-handler@0.2.6",
+            "wasi:io/poll@0.3.0",
+            "wasi:io/poll",
+            "skep:agent/secrets@0.1.0",
+            "skep:agent/log@0.2.0",
+            "acme:tools/shell@1.0.0",
+            "plain-name",
+        ] {
+            refused(
+                &component(&format!("(import \"{name}\" (instance))")),
+                Reason::UnsupportedImport,
+                name,
+            );
+        }
+        refused(&component("(import \"f\" (func))"), Reason::UnsupportedImport, "`f`");
+        let names = ["wasi:io/poll@0.2.6", "wasi:sockets/tcp@0.2.12", "skep:agent/log@0.1.7"];
+        let imports: String = names
+            .iter()
+            .map(|name| format!("(import \"{name}\" (instance))"))
+            .collect();
+        assert_eq!(scan(&component(&imports)).unwrap().imports, names);
+    }
+
+    #[test]
+    fn every_ceiling_is_named() {
+        let nest = |levels: usize| format!("{}{}", "(component ".repeat(levels), ")".repeat(levels));
+        let function = |body: &str| component(&format!("(core module (func {body}))"));
+        let cases = [
+            ("(core module)".repeat(33), "core modules"),
+            ("(component)".repeat(9), "nested components"),
+            (nest(6), "levels of nesting"),
+            (
+                format!("(core module $m){}", "(core instance (instantiate $m))".repeat(65)),
+                "instances",
+            ),
+            (format!("(core module {})", "(func)".repeat(50_001)), "functions"),
+            (
+                format!("(core module (memory 1) {})", "(data \"\")".repeat(10_001)),
+                "segments",
+            ),
+        ];
+        for (body, says) in cases {
+            refused(&component(&body), Reason::CompileLimit, says);
+        }
+        refused(&function(&"(local i32)".repeat(2_001)), Reason::CompileLimit, "locals");
+        refused(&function(&"nop ".repeat(300_000)), Reason::CompileLimit, "bytes");
+        refused(
+            &function(&format!("(br_table {} (i32.const 0))", "0 ".repeat(4_099))),
+            Reason::CompileLimit,
+            "branch table",
+        );
+        refused(
+            &component("(core module (memory 8193))"),
+            Reason::MemoryLimit,
+            "8193 pages",
+        );
+        refused(
+            &component("(core module (table 80001 funcref))"),
+            Reason::MemoryLimit,
+            "80001 elements",
+        );
+        assert!(scan(&component("(core module (memory 8192) (table 80000 funcref))")).is_ok());
+    }
+
+    #[test]
+    fn features_that_the_engine_lacks_are_refused() {
+        for body in [
+            "(memory i64 1)",
+            "(memory 1 1 shared)",
+            "(tag)",
+            "(type (struct))",
+            "(func (param (ref func)))",
+            "(func (result v128) v128.const i32x4 0 0 0 0 v128.const i32x4 0 0 0 0 i8x16.relaxed_swizzle)",
+        ] {
+            refused(&component(&format!("(core module {body})")), Reason::NotAComponent, "");
+        }
+    }
+
+    #[test]
+    fn a_plugin_has_exactly_one_manifest_at_its_top() {
+        let bare = agent("unreachable");
+        assert_eq!(read(&bare).unwrap_err().reason, Reason::InvalidManifest);
+        let once = with_section(bare.clone(), MANIFEST.as_bytes());
+        assert_eq!(read(&once).unwrap().exports, [Export::Executor].into());
+        refused(
+            &with_section(once, MANIFEST.as_bytes()),
+            Reason::InvalidManifest,
+            "twice",
+        );
+        let nested = component(&format!("(core module (@custom \"{MANIFEST_SECTION}\" \"x\"))"));
+        refused(&nested, Reason::InvalidManifest, "nested");
+        refused(&with_section(bare.clone(), b"\xff"), Reason::InvalidManifest, "UTF-8");
+        refused(
+            &with_section(bare.clone(), b"[plugin]\nnam = 1"),
+            Reason::InvalidManifest,
+            "manifest",
+        );
+        refused(
+            &with_section(bare, &vec![b'#'; MAX_MANIFEST_BYTES + 1]),
+            Reason::InvalidManifest,
+            "at most",
+        );
+    }
+
+    #[test]
+    fn embedding_makes_a_plugin_once() {
+        let bare = agent("(drop (call $beat (i32.const 0) (i32.const 0))) unreachable");
+        let file = embed(&bare, &manifest("")).unwrap();
+        let plugin = read(&file).unwrap();
+        assert_eq!((plugin.manifest, plugin.size), (manifest(""), file.len() as u64));
+        assert!(plugin.imports.contains(&"skep:agent/heartbeat@0.1.0".to_owned()));
+        let sections = metadata(&file);
+        for name in ["version", "licenses", "component-name", MANIFEST_SECTION] {
+            assert!(sections.contains(name), "{name}");
+        }
+        assert!(!sections.contains("description"), "an empty one is left out");
+        assert_eq!(embed(&file, &manifest("")).unwrap_err().reason, Reason::InvalidManifest);
+    }
+
+    #[test]
+    fn a_manifest_covers_what_the_component_imports() {
+        let reads =
+            agent("(call $read (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0)) unreachable");
+        let refused = embed(&reads, &manifest("")).unwrap_err();
+        assert!(
+            refused.reason == Reason::InvalidManifest && refused.message.contains("artifacts"),
+            "{refused:?}"
+        );
+        assert!(embed(&reads, &manifest("artifacts = \"1MiB\"")).is_ok());
+    }
+
+    #[test]
+    fn a_component_that_offers_nothing_is_no_plugin() {
+        let file = with_section(component(""), MANIFEST.as_bytes());
+        let refused = read(&file).unwrap_err();
+        assert!(
+            refused.reason == Reason::NotAComponent && refused.message.contains("executor"),
+            "{refused:?}"
+        );
+    }
+}

@@ -182,9 +182,7 @@ fn refuse(reason: Reason, message: impl Into<String>) -> Refused {
 /// Three quarters of the machine's memory, for all attempts together.
 fn most_of_the_machine() -> u64 {
     let machine = rustix::system::sysinfo();
-    let total = u64::try_from(machine.totalram)
-        .unwrap_or(u64::MAX)
-        .saturating_mul(u64::from(machine.mem_unit).max(1));
+    let total = machine.totalram.saturating_mul(u64::from(machine.mem_unit).max(1));
     total / 4 * 3
 }
 
@@ -221,7 +219,7 @@ fn link(engine: &Engine, component: &Component, word: GrantWord) -> Result<Linke
     };
     let exported = |export: Export| {
         component
-            .get_export_index(None, &format!("{}@0.1.0", export.interface()))
+            .get_export_index(None, format!("{}@0.1.0", export.interface()))
             .is_some()
     };
     let mut linked = Linked {
