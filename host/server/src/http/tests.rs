@@ -263,3 +263,53 @@ async fn one_host_at_a_time_holds_a_data_directory() {
     assert!(error.to_string().contains("port 0"), "{error}");
     fixture.host.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_task_cannot_be_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = start(&dir.path().join("data")).await;
+    fixture.echo_crew(1).await;
+    let blocker = json!({"description": "goes first", "roles": ["echo"]});
+    let (_, first) = fixture.post("/v1/tasks", blocker).await;
+    let id = first["taskId"].as_str().unwrap();
+    let waits = json!({"description": "waits", "dependencies": [id]});
+    let (_, second) = fixture.post("/v1/tasks?wait=20s", waits).await;
+    assert_eq!(second["state"], "COMPLETED", "{second}");
+    let path = format!("/v1/tasks/{}", second["taskId"].as_str().unwrap());
+    let cancel = |path: String| {
+        let fixture = &fixture;
+        async move {
+            fixture
+                .send("PUT", &path, "application/json", "{\"action\":\"cancel\"}")
+                .await
+        }
+    };
+    let (status, problem) = cancel(path).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::CONFLICT, &json!("illegal-transition")),
+        "{problem}"
+    );
+    let (status, problem) = cancel(format!("/v1/tasks/task_{}", "0".repeat(32))).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::NOT_FOUND, &json!("not-found")),
+        "{problem}"
+    );
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_has_failed_answers_nobody_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = start(&dir.path().join("data")).await;
+    let driver = std::sync::Arc::clone(&fixture.host.shared.driver);
+    driver.fail(&"the disk is gone");
+    driver.fail(&"a later complaint");
+    let why = fixture.host.failed().await.to_string();
+    assert!(why.contains("the disk is gone"), "the first failure is kept: {why}");
+    let refused = driver.read(|_| ()).unwrap_err();
+    assert!(matches!(refused, crate::driver::Error::Failed(_)), "{refused}");
+    let stopped = fixture.host.stop().await.unwrap_err();
+    assert!(matches!(stopped, crate::host::Error::Failed(_)), "{stopped}");
+}
