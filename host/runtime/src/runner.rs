@@ -2,7 +2,7 @@
 //! attempt exactly once.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -269,11 +269,14 @@ impl Shared {
 
     fn start(self: &Arc<Self>, lease: Lease, call: Call, task: TaskView) {
         let control = Control::new(lease);
-        if lock(&self.live).insert(lease, control.clone()).is_some() {
-            // The first one's control is lost to Cancel, so put it back: one lease is one attempt.
-            tracing::error!(?lease, "an attempt was started twice");
-            return;
-        }
+        match lock(&self.live).entry(lease) {
+            Entry::Vacant(place) => place.insert(control.clone()),
+            Entry::Occupied(_) => {
+                // One lease is one attempt and one `Ended`: the first goes on.
+                tracing::error!(?lease, "an attempt was started twice");
+                return;
+            }
+        };
         let prepared = self.ready(lease);
         if lock(&self.agents).get(&lease.agent).is_some_and(|agent| agent.draining) {
             control.drain();
@@ -506,6 +509,19 @@ mod tests {
             .unwrap();
         runtime.block_on(trial.runner.stop());
         assert!(matches!(trial.ended(3).0, End::Overload { .. }));
+    }
+
+    #[test]
+    fn a_lease_is_one_attempt_however_often_it_is_started() {
+        let trial = Trial::new();
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        trial.start(1, Call::Execute);
+        trial.start(1, Call::Execute);
+        trial.started(1);
+        trial.runner.command(RunnerCommand::Cancel { lease: lease(1) });
+        assert_eq!(trial.ended(1).0, End::Cancelled);
+        trial.start(2, Call::Execute);
+        trial.started(2);
     }
 
     #[test]
