@@ -189,25 +189,27 @@ fn open_files() -> Check {
 fn directory(dir: &Path) -> Check {
     let what = "data directory";
     let shown = dir.display();
-    match fs::metadata(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Check::ok(what, format!("{shown} is not there yet; `skep up` makes it"))
-        }
-        Err(error) => Check::fail(what, format!("{shown}: {error}"), "choose another with --data-dir"),
-        Ok(metadata) if !metadata.is_dir() => Check::fail(
+    if dir.exists() && !dir.is_dir() {
+        return Check::fail(
             what,
             format!("{shown} is not a directory"),
             "choose another with --data-dir",
-        ),
-        Ok(_) => match tempfile::tempfile_in(dir) {
-            Ok(_) => Check::ok(what, format!("{shown} is writable")),
-            Err(error) => Check::fail(
-                what,
-                format!("{shown} is not writable: {error}"),
-                "make it yours, or choose another with --data-dir",
-            ),
-        },
+        );
     }
+    let there = existing(dir);
+    match tempfile::tempfile_in(there) {
+        Ok(_) if there == dir => Check::ok(what, format!("{shown} is writable")),
+        Ok(_) => Check::ok(what, format!("{shown} is not there yet; `skep up` makes it")),
+        Err(error) => {
+            let next = "make it yours, or choose another with --data-dir";
+            Check::fail(what, format!("{} is not writable: {error}", there.display()), next)
+        }
+    }
+}
+
+/// The directory itself, or what it would be made in.
+fn existing(dir: &Path) -> &Path {
+    dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."))
 }
 
 /// Opens what a host remembers, as the host would.
@@ -232,8 +234,7 @@ const LOW_SPACE: u64 = 1 << 30;
 
 fn space(dir: &Path) -> Check {
     let what = "disk space";
-    let there = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-    match rustix::fs::statvfs(there) {
+    match rustix::fs::statvfs(existing(dir)) {
         Err(error) => Check::warn(what, error.to_string(), "see that the data directory has room"),
         Ok(found) => {
             let free = found.f_bavail.saturating_mul(found.f_frsize);

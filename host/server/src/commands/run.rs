@@ -61,10 +61,13 @@ pub(crate) struct Args {
     /// Memory, at most (`16MiB`)
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
-    /// Time, at most
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
-    deadline: Millis,
+    /// Time, at most; 30s unless said
+    #[arg(long, value_name = "DURATION")]
+    deadline: Option<Millis>,
 }
+
+/// Whoever waits at a terminal wants an end sooner than a tier does.
+const DEADLINE: Millis = Millis(30_000);
 
 /// `HOST:GUEST[:rw]`
 #[derive(Debug, Clone)]
@@ -163,7 +166,7 @@ fn effective(context: &Context, args: &Args, scan: &Scan) -> Result<Effective> {
         tier: None,
         memory: args.memory,
         fuel: args.fuel,
-        deadline: Some(args.deadline),
+        deadline: Some(args.deadline.unwrap_or(DEADLINE)),
     };
     // Whoever types `:rw` is the operator, and so allows it.
     let ceiling = Ceiling {
@@ -175,9 +178,13 @@ fn effective(context: &Context, args: &Args, scan: &Scan) -> Result<Effective> {
     for (flag, asked, given) in [
         ("--memory", args.memory.map(|size| size.0), effective.limits.memory.0),
         ("--fuel", args.fuel.map(|fuel| fuel.0), effective.limits.fuel.0),
-        ("--deadline", Some(args.deadline.0), effective.limits.deadline.0),
+        (
+            "--deadline",
+            args.deadline.map(|deadline| deadline.0),
+            effective.limits.deadline.0,
+        ),
     ] {
-        if asked.is_some_and(|asked| asked > given) && !(flag == "--deadline" && args.deadline == Millis(30_000)) {
+        if asked.is_some_and(|asked| asked > given) {
             context.output.note(&format!(
                 "{flag} is above what the plugin and its tier `{}` allow; it gets that",
                 effective.limits.tier
