@@ -36,8 +36,8 @@ fn report(error: &anyhow::Error) -> Exit {
         &mut std::io::stderr().lock(),
         format!("error: {}\n", failure::plain(&format!("{error:#}"))).as_bytes(),
     ));
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>())
+    let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    failure
+        .or_else(|| error.downcast_ref::<Failure>())
         .map_or(Exit::Failure, |failure| failure.exit)
 }

@@ -109,7 +109,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
         let audit = audit(context, &client, &clock, &root);
         let done = tokio::select! {
             done = audit => done,
-            error = host.failed() => Err(Failure::of(error.reason(), error.to_string()).into()),
+            error = host.failed() => Err(up::failed(error).into()),
             _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted").into()),
         };
         stop(host).await;

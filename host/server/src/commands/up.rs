@@ -84,10 +84,13 @@ pub(crate) fn options(config: &Config) -> host::Options {
 pub(crate) async fn start(options: host::Options) -> Result<Host> {
     // The listener and the store are opened in there, so the future is large.
     let started = Box::pin(Host::start(options)).await;
-    started.map_err(|error| {
-        let reason = error.reason();
-        anyhow::Error::from(error).context(Failure::of(reason, "the host cannot start"))
-    })
+    started.map_err(|error| failed(error).into())
+}
+
+/// What a host said, with all its causes in one line.
+pub(crate) fn failed(error: host::Error) -> Failure {
+    let reason = error.reason();
+    Failure::of(reason, format!("{:#}", anyhow::Error::from(error)))
 }
 
 async fn serve(context: &Context, config: &Config) -> Result<Exit> {
@@ -102,7 +105,7 @@ async fn serve(context: &Context, config: &Config) -> Result<Exit> {
     context
         .output
         .note(&format!("data in {}; Ctrl-C stops it", up.data_dir));
-    let failed = tokio::select! {
+    let lost = tokio::select! {
         _ = tokio::signal::ctrl_c() => None,
         _ = terminate.recv() => None,
         error = host.failed() => Some(error),
@@ -111,10 +114,8 @@ async fn serve(context: &Context, config: &Config) -> Result<Exit> {
         stopped = host.stop() => stopped,
         _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
     };
-    match failed {
-        Some(error) => Err(Failure::of(error.reason(), error.to_string()).into()),
-        None => stopped
-            .map(|()| Exit::Done)
-            .map_err(|error| Failure::of(error.reason(), error.to_string()).into()),
+    match lost {
+        Some(error) => Err(failed(error).into()),
+        None => stopped.map(|()| Exit::Done).map_err(|error| failed(error).into()),
     }
 }
