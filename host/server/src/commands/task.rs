@@ -272,12 +272,7 @@ fn called(task: &Task) -> String {
 fn describe(task: &Task) -> String {
     let mut lines = vec![
         ("task", task.task_id.to_string()),
-        (
-            "what",
-            task.name
-                .as_ref()
-                .map_or(task.description.clone(), |name| format!("{name} {}", task.description)),
-        ),
+        ("what", called(task)),
         ("state", word(&task.state)),
         ("crew", task.crew.to_string()),
         (
@@ -320,10 +315,7 @@ fn describe(task: &Task) -> String {
 /// A tree with one line per task.
 fn draw(tree: &Tree, first: &str, rest: &str, text: &mut String) {
     let task = &tree.task;
-    let name = task
-        .name
-        .as_ref()
-        .map_or(task.description.as_str(), |name| name.as_str());
+    let name = called(task);
     let failure = task
         .failure
         .as_ref()
