@@ -1,0 +1,266 @@
+//! What the whole-host tests share: the real binary in a temporary directory, the real HTTP, plugins made of the test guests. Nothing waits for
+//! a time to pass; everything waits for a condition with a deadline.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use skep_rules::manifest::Manifest;
+use tempfile::TempDir;
+
+/// How long a condition may take before a test fails: long enough for a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until a condition gives something.
+#[expect(clippy::disallowed_methods, reason = "tests wait in real time")]
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The binary, without anything of the caller's environment that could configure it.
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SKEP_")) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Asserts the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Run {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that both streams together hold some texts.
+    #[track_caller]
+    pub(crate) fn says(self, texts: &[&str]) -> Run {
+        for text in texts {
+            assert!(self.stdout.contains(text) || self.stderr.contains(text), "`{text}` is missing\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
+        }
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\nstderr: {}", self.stdout, self.stderr))
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Run {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Run { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// Runs the binary to its end in a directory.
+pub(crate) fn skep(directory: &Path, arguments: &[&str]) -> Run {
+    binary().current_dir(directory).args(arguments).output().expect("the binary runs").into()
+}
+
+/// A temporary directory.
+pub(crate) fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory can be made")
+}
+
+/// Writes a file and gives its path as text.
+pub(crate) fn write(directory: &Path, name: &str, bytes: impl AsRef<[u8]>) -> String {
+    let path = directory.join(name);
+    fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("the folder can be made");
+    fs::write(&path, bytes).expect("the file can be written");
+    path.to_str().expect("temporary paths are UTF-8").to_owned()
+}
+
+/// A plugin of a test guest: `test/NAME` version 1.0.0, with what `manifest` adds.
+pub(crate) fn plugin(name: &str, component: &[u8], manifest: &str) -> Vec<u8> {
+    let text = format!("[plugin]\nname = \"test/{name}\"\nversion = \"1.0.0\"\n{manifest}");
+    let manifest = Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    skep_runtime::plugin::embed(component, &manifest).expect("the guest takes a manifest")
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, String::from_utf8_lossy(&self.body)))
+    }
+
+    /// Asserts status and reason code of a problem document.
+    #[track_caller]
+    pub(crate) fn refuses(&self, status: u16, code: &str) -> Value {
+        let problem = self.json();
+        assert_eq!((self.status, problem["code"].as_str()), (status, Some(code)), "{problem}");
+        problem
+    }
+}
+
+/// A host: the real `skep up` on a free port. It is killed when dropped.
+pub(crate) struct Host {
+    child: Child,
+    data: PathBuf,
+    pub(crate) address: String,
+    pub(crate) token: String,
+    _owned: Option<TempDir>,
+}
+
+impl Host {
+    /// A fresh host.
+    pub(crate) fn start() -> Host {
+        let owned = directory();
+        let mut host = Host::start_in(owned.path(), &[]);
+        host._owned = Some(owned);
+        host
+    }
+
+    /// A host on a data directory, with further arguments of `skep up`.
+    pub(crate) fn start_in(data: &Path, arguments: &[&str]) -> Host {
+        let _ = fs::remove_file(data.join("host.json"));
+        let mut command = binary();
+        command.args(["up", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).args(arguments);
+        let log = fs::File::create(data.join("stderr.log")).expect("the log can be made");
+        let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary runs");
+        let log = || fs::read_to_string(data.join("stderr.log")).unwrap_or_default();
+        let about: Value = until("host.json", || {
+            assert!(child.try_wait().expect("the child can be asked").is_none(), "the host ended: {}", log());
+            serde_json::from_slice(&fs::read(data.join("host.json")).ok()?).ok()
+        });
+        let address = about["url"].as_str().expect("host.json holds a URL").trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let token = fs::read_to_string(data.join("admin.token")).expect("admin.token is there").trim().to_owned();
+        let host = Host { child, data: data.to_owned(), address, token, _owned: None };
+        until("readyz", || (host.send("GET", "/readyz", &[], b"").status == 200).then_some(()));
+        host
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the host can be killed");
+        self.child.wait().expect("the host can be waited for");
+    }
+
+    /// Kills it and starts it again on the same data.
+    pub(crate) fn restart(mut self) -> Host {
+        self.kill();
+        let owned = self._owned.take();
+        let mut host = Host::start_in(&self.data.clone(), &[]);
+        host._owned = owned;
+        host
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// A command against this host.
+    pub(crate) fn skep(&self, arguments: &[&str]) -> Run {
+        let url = format!("http://{}", self.address);
+        let mut command = binary();
+        command.current_dir(&self.data).args(arguments).args(["--host", &url, "--token", &self.token]);
+        command.output().expect("the binary runs").into()
+    }
+
+    /// One request, as it is: headers besides Host are the caller's.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(&self.address).expect("the host listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a time-out");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head += &format!("Host: {}\r\n", self.address);
+        }
+        head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
+        stream.write_all(format!("{head}\r\n").as_bytes()).expect("the head is sent");
+        // A host that refuses early may close before it has read all.
+        let _ = stream.write_all(body);
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {method} {path}"));
+        let head = String::from_utf8_lossy(&bytes[..split]).into_owned();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
+        Answer { status, head, body: bytes[split + 4..].to_vec() }
+    }
+
+    /// A request with the token and a JSON body.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let bearer = format!("Bearer {}", self.token);
+        self.send(method, path, &[("Authorization", &bearer), ("Content-Type", "application/json")], &bytes)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let answer = self.call("GET", path, &Value::Null);
+        assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
+    /// Installs a plugin.
+    pub(crate) fn install(&self, plugin: &[u8]) -> Answer {
+        let bearer = format!("Bearer {}", self.token);
+        self.send("POST", "/v1/plugins", &[("Authorization", &bearer), ("Content-Type", "application/wasm")], plugin)
+    }
+
+    /// Installs a guest and assembles a crew of that name around it; waits until the crew is ready. `agent` is added to its `[[agent]]`.
+    pub(crate) fn crew(&self, name: &str, component: &[u8], manifest: &str, agent: &str) -> String {
+        self.install(&plugin(name, component, manifest)).json();
+        self.assemble(&format!("name = \"{name}\"\n[[agent]]\nname = \"{name}\"\nplugin = \"test/{name}@1.0.0\"\n{agent}"))
+    }
+
+    /// Assembles a crew and waits until it is ready; its id.
+    pub(crate) fn assemble(&self, manifest: &str) -> String {
+        let path = self.data.join("crew.toml");
+        fs::write(&path, manifest).expect("the manifest can be written");
+        let run = self.skep(&["crew", "assemble", path.to_str().expect("temporary paths are UTF-8"), "--wait", "-o", "json"]).exits(0);
+        run.json()["crew_id"].as_str().unwrap_or_else(|| panic!("{}", run.stdout)).to_owned()
+    }
+
+    /// Submits a task and waits for its end.
+    pub(crate) fn run(&self, task: &Value) -> Value {
+        let answer = self.call("POST", "/v1/tasks?wait=60s", task);
+        assert!(matches!(answer.status, 200..=202), "{} {}", answer.status, String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+    }
+}
