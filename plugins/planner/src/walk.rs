@@ -80,9 +80,9 @@ pub(crate) fn walk(root: &Path) -> Result<Tree, Failure> {
 fn walker(root: &Path) -> ignore::Walk {
     WalkBuilder::new(root)
         .standard_filters(false)
-        .git_ignore(true)
-        // A directory is audited as it lies there, whether or not it is a checkout.
-        .require_git(false)
+        // As a file of rules of our own: a directory is audited as it lies there, whether or not it is a checkout, and the walker's own
+        // support for git would look for rules above the root, outside the mount.
+        .add_custom_ignore_filename(".gitignore")
         .follow_links(false)
         .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != ".git")
         .sort_by_file_name(Ord::cmp)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use skep_scan::batch::{Count, Finding, Kind, Report as ScanReport};
 use skep_sdk::{Dependency, Failure, artifacts};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of findings kept of each kind: three times this, escaped, stays below the 10 MiB of an artifact.
 const MAX_KEPT_BYTES: usize = 1536 << 10;
@@ -34,6 +34,15 @@ pub(crate) struct Facts {
     pub(crate) denied: Vec<Denied>,
     pub(crate) tasks: Tasks,
     pub(crate) agents: Vec<Agent>,
+}
+
+impl Facts {
+    /// What was denied, once for each attempt and reason: an attempt may try several paths.
+    pub(crate) fn distinct(&self) -> Vec<&Denied> {
+        let mut seen = BTreeSet::new();
+        let fresh = |denied: &&Denied| seen.insert((&denied.agent, &denied.attempt, &denied.code));
+        self.denied.iter().filter(fresh).collect()
+    }
 }
 
 /// One thing that an agent tried and the host refused.

@@ -106,7 +106,7 @@ pub(crate) fn page(report: &Report) -> String {
 }
 
 fn tiles(page: &mut Page, report: &Report) {
-    let refused = u64::try_from(report.facts.denied.len()).unwrap_or(u64::MAX);
+    let refused = u64::try_from(report.facts.distinct().len()).unwrap_or(u64::MAX);
     let secrets = report.secrets.total();
     let tiles = [
         ("", number(report.input.files), "files"),

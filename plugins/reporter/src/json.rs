@@ -19,7 +19,7 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     findings_left_out: u64,
     languages: &'a BTreeMap<String, Count>,
-    denied: &'a [Denied],
+    denied: Vec<&'a Denied>,
     tasks: &'a Tasks,
     agents: &'a [Agent],
     duration_ms: u64,
@@ -35,7 +35,7 @@ pub(crate) fn document(report: &Report) -> Result<Vec<u8>, Failure> {
         findings: sections.iter().flat_map(|section| &section.kept).collect(),
         findings_left_out: sections.iter().map(|section| section.left_out).sum(),
         languages: &report.languages,
-        denied: &report.facts.denied,
+        denied: report.facts.distinct(),
         tasks: &report.facts.tasks,
         agents: &report.facts.agents,
         duration_ms: report.duration_ms(),

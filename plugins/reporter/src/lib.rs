@@ -27,7 +27,7 @@ impl Executor for Reporter {
                 "secrets": report.secrets.total(),
                 "licenses": report.licenses.total(),
                 "todos": report.todos.total(),
-                "denied": report.facts.denied.len(),
+                "denied": report.facts.distinct().len(),
             },
         }))?)
     }

@@ -1,8 +1,10 @@
 //! `wasi:cli`: gives every agent the environment variables that its crew lists, captured standard output and error, and an exit. Needs no grant.
 //! There are no arguments, standard input is closed, nothing is a terminal, and nothing is ever inherited from the host.
 //!
-//! Reading an empty environment is not noted as a denial: standard libraries do it by themselves, when they start or when they panic.
+//! Reading the environment where nothing of it was granted is noted as a denial, and so is asking for arguments. The standard libraries of some
+//! languages do so by themselves, Rust's when it panics; then the note says no more than that.
 
+use skep_rules::reason::Reason;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::{
     I32Exit,
@@ -41,11 +43,15 @@ pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: Get<T>) -> wa
 impl environment::Host for Base {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         self.meter.charge(0)?;
+        if self.env.is_empty() {
+            self.denials.note(Reason::CapabilityDenied, "read the environment");
+        }
         Ok(self.env.clone())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
         self.meter.charge(0)?;
+        self.denials.note(Reason::CapabilityDenied, "read the arguments");
         Ok(Vec::new())
     }
 
