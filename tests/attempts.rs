@@ -31,7 +31,11 @@ fn every_limit_has_its_reason_code_and_leaves_the_host_well() {
     ];
     for (act, code) in cases {
         let ended = host.run(&task(act.clone()));
-        assert_eq!((ended["state"].as_str(), ended["failure"]["code"].as_str()), (Some("FAILED"), Some(code)), "{act}: {ended}");
+        assert_eq!(
+            (ended["state"].as_str(), ended["failure"]["code"].as_str()),
+            (Some("FAILED"), Some(code)),
+            "{act}: {ended}"
+        );
         let next = host.run(&task(json!({"do": "dice"})));
         assert_eq!(next["state"], "COMPLETED", "after {act}: {next}");
     }
@@ -53,13 +57,22 @@ fn memory_growth_is_refused_at_the_limit_and_the_agent_lives() {
     let host = Host::start();
     host.crew("limits", LIMITS, "", SMALL);
     let ended = host.run(&task(json!({"do": "grow"})));
-    assert_eq!((&ended["state"], &ended["result"]), (&json!("COMPLETED"), &json!(8 * 16)), "8 MiB are 128 pages: {ended}");
+    assert_eq!(
+        (&ended["state"], &ended["result"]),
+        (&json!("COMPLETED"), &json!(8 * 16)),
+        "8 MiB are 128 pages: {ended}"
+    );
 }
 
 #[test]
 fn a_flood_of_host_calls_is_stopped() {
     let host = Host::start();
-    host.crew("limits", LIMITS, "", "limits = { tier = \"small\", deadline = \"20s\" }");
+    host.crew(
+        "limits",
+        LIMITS,
+        "",
+        "limits = { tier = \"small\", deadline = \"20s\" }",
+    );
     for act in ["chatter", "clock"] {
         let ended = host.run(&task(json!({"do": act})));
         assert_eq!(ended["failure"]["code"], "rate-limited", "{act}: {ended}");
@@ -71,7 +84,11 @@ fn the_same_seed_is_not_drawn_twice_and_fuel_is_deterministic() {
     let host = Host::start();
     host.crew("limits", LIMITS, "", SMALL);
     let dice = || host.run(&task(json!({"do": "dice"})));
-    assert_ne!(dice()["result"], dice()["result"], "each task draws from a seed of its own");
+    assert_ne!(
+        dice()["result"],
+        dice()["result"],
+        "each task draws from a seed of its own"
+    );
     let fuel = || host.run(&task(json!({"do": "fail"})))["fuel"].clone();
     assert_eq!(fuel(), fuel(), "the same call burns the same fuel");
 }
@@ -80,8 +97,14 @@ fn the_same_seed_is_not_drawn_twice_and_fuel_is_deterministic() {
 fn a_retry_is_given_when_the_agent_advises_it() {
     let host = Host::start();
     host.crew("limits", LIMITS, "", SMALL);
-    let ended = host.run(&json!({"description": "third time lucky", "crew": "limits", "input": {"do": "fail-until", "attempt": 2}}));
-    assert_eq!((&ended["state"], &ended["result"], &ended["attempts"]), (&json!("COMPLETED"), &json!(2), &json!(2)), "{ended}");
+    let ended = host.run(
+        &json!({"description": "third time lucky", "crew": "limits", "input": {"do": "fail-until", "attempt": 2}}),
+    );
+    assert_eq!(
+        (&ended["state"], &ended["result"], &ended["attempts"]),
+        (&json!("COMPLETED"), &json!(2), &json!(2)),
+        "{ended}"
+    );
 }
 
 #[test]
@@ -90,9 +113,13 @@ fn cancelling_reaches_a_guest_that_spins() {
     host.crew("limits", LIMITS, "", "limits = { fuel = \"1T\", deadline = \"60s\" }");
     let spinning = host.call("POST", "/v1/tasks", &task(json!({"do": "spin"}))).json();
     let path = format!("/v1/tasks/{}", spinning["taskId"].as_str().expect("a task has an id"));
-    crate::harness::until("the task runs", || (host.get(&path)["state"] == "RUNNING").then_some(()));
+    crate::harness::until("the task runs", || {
+        (host.get(&path)["state"] == "RUNNING").then_some(())
+    });
     assert_eq!(host.call("PUT", &path, &json!({"action": "cancel"})).status, 200);
-    let ended = crate::harness::until("the task is cancelled", || Some(host.get(&path)).filter(|task| task["state"] == "CANCELLED"));
+    let ended = crate::harness::until("the task is cancelled", || {
+        Some(host.get(&path)).filter(|task| task["state"] == "CANCELLED")
+    });
     assert_eq!(ended["status"], "Failed");
     // The slot is free again.
     assert_eq!(host.run(&task(json!({"do": "dice"})))["state"], "COMPLETED");

@@ -14,23 +14,48 @@ fn from_nothing_to_a_crew() {
 
     let project = at.join("greeter");
     let source = std::fs::read_to_string(project.join("src/lib.rs")).unwrap();
-    assert!(source.lines().take_while(|line| !line.contains("cfg(test)")).filter(|line| !line.trim().is_empty()).count() <= 15, "{source}");
+    assert!(
+        source
+            .lines()
+            .take_while(|line| !line.contains("cfg(test)"))
+            .filter(|line| !line.trim().is_empty())
+            .count()
+            <= 15,
+        "{source}"
+    );
 
     let file = at.join("greeter.wasm");
     let file = file.to_str().unwrap();
-    skep(&project, &["build", "-o", file]).exits(0).says(&["executor"]);
-    skep(at, &["inspect", file]).exits(0).says(&["acme/greeter", "unsigned", "executor"]);
+    skep(&project, &["build", "--out", file]).exits(0).says(&["executor"]);
+    skep(at, &["inspect", file])
+        .exits(0)
+        .says(&["acme/greeter", "unsigned", "executor"]);
     let run = skep(at, &["run", file, "--input", "\"Ada\""]).exits(0);
     assert!(run.stdout.contains("Ada"), "stdout carries the outcome: {}", run.stdout);
 
     let host = Host::start();
     host.skep(&["plugin", "install", file]).exits(2);
-    host.skep(&["plugin", "install", file, "--yes"]).exits(0).says(&["acme/greeter"]);
+    host.skep(&["plugin", "install", file, "--yes"])
+        .exits(0)
+        .says(&["acme/greeter"]);
     host.skep(&["plugin", "ls"]).exits(0).says(&["acme/greeter", "0.1.0"]);
     host.assemble("name = \"greeters\"\n[[agent]]\nname = \"greeter\"\nplugin = \"acme/greeter@0.1.0\"\n");
     let ended = host.run(&json!({"description": "greet", "crew": "greeters", "input": "Ada"}));
     assert_eq!(ended["state"], "COMPLETED", "{ended}");
-    host.skep(&["task", "submit", "--crew", "greeters", "--description", "greet", "--input", "\"Bob\"", "--wait", "30s"]).exits(0).says(&["Bob"]);
+    host.skep(&[
+        "task",
+        "submit",
+        "--crew",
+        "greeters",
+        "--description",
+        "greet",
+        "--input",
+        "\"Bob\"",
+        "--wait",
+        "30s",
+    ])
+    .exits(0)
+    .says(&["Bob"]);
     host.skep(&["agent", "ls"]).exits(0).says(&["greeter"]);
     host.skep(&["audit", "tail"]).exits(0).says(&["plugin"]);
 }

@@ -21,12 +21,22 @@ fn log_lines_and_captured_output_are_kept_in_order_and_escaped() {
     let logs = host.get(&format!("/v1/tasks/{id}/logs")).to_string();
     let mut from = 0;
     for line in ["a trace", "a debug line", "info", "a warning", "an error"] {
-        let at = logs[from..].find(line).unwrap_or_else(|| panic!("`{line}` is missing or out of order: {logs}"));
+        let at = logs[from..]
+            .find(line)
+            .unwrap_or_else(|| panic!("`{line}` is missing or out of order: {logs}"));
         from += at;
     }
-    assert!(logs.contains("a printed line") && logs.contains("a line on stderr"), "{logs}");
-    assert!(!logs.contains('\u{1b}') && !logs.contains("\\u001b["), "control bytes are escaped: {logs}");
-    host.skep(&["task", "logs", id]).exits(0).says(&["a warning", "a printed line"]);
+    assert!(
+        logs.contains("a printed line") && logs.contains("a line on stderr"),
+        "{logs}"
+    );
+    assert!(
+        !logs.contains('\u{1b}') && !logs.contains("\\u001b["),
+        "control bytes are escaped: {logs}"
+    );
+    host.skep(&["task", "logs", id])
+        .exits(0)
+        .says(&["a warning", "a printed line"]);
 }
 
 #[test]
@@ -35,7 +45,9 @@ fn a_flood_of_lines_is_bounded() {
     host.crew("talk", TALK, WANTS, GRANTS);
     let task = run(&host, "talk", json!({"do": "log-many", "count": 100_000}));
     assert_eq!(task["state"], "COMPLETED", "{task}");
-    let logs = host.get(&format!("/v1/tasks/{}/logs", task["taskId"].as_str().unwrap())).to_string();
+    let logs = host
+        .get(&format!("/v1/tasks/{}/logs", task["taskId"].as_str().unwrap()))
+        .to_string();
     assert!(logs.len() < 1 << 20, "{} bytes", logs.len());
     assert!(logs.contains("line 99999"), "the newest lines are kept");
 }
@@ -46,9 +58,16 @@ fn an_attempt_knows_who_it_is_and_hears_the_host() {
     let crew = host.crew("talk", TALK, WANTS, GRANTS);
     let task = run(&host, "talk", json!({"do": "who"}));
     let me = &task["result"];
-    assert_eq!((&me["name"], &me["crew"], &me["attempt"]), (&json!("talk"), &json!(crew), &json!(1)), "{task}");
+    assert_eq!(
+        (&me["name"], &me["crew"], &me["attempt"]),
+        (&json!("talk"), &json!(crew), &json!(1)),
+        "{task}"
+    );
     assert_eq!(me["task"], task["taskId"]);
-    assert_eq!(run(&host, "talk", json!({"do": "beat"}))["result"], "Directive::Continue");
+    assert_eq!(
+        run(&host, "talk", json!({"do": "beat"}))["result"],
+        "Directive::Continue"
+    );
 }
 
 #[test]
@@ -56,16 +75,24 @@ fn artifacts_are_content_addressed_and_stay_in_their_crew() {
     let host = Host::start();
     host.crew("talk", TALK, WANTS, GRANTS);
     let stored = run(&host, "talk", json!({"do": "store", "text": "hello"}))["result"].clone();
-    assert_eq!(stored["digest"], "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+    assert_eq!(
+        stored["digest"],
+        "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    );
     assert_eq!((&stored["size"], &stored["same"]), (&json!(5), &json!(true)));
     let read = json!({"do": "read", "digest": stored["digest"]});
     assert_eq!(run(&host, "talk", read.clone())["result"], "hello");
 
-    host.assemble(&format!("name = \"others\"\n[[agent]]\nname = \"spy\"\nplugin = \"test/talk@1.0.0\"\n{GRANTS}"));
+    host.assemble(&format!(
+        "name = \"others\"\n[[agent]]\nname = \"spy\"\nplugin = \"test/talk@1.0.0\"\n{GRANTS}"
+    ));
     let spied = run(&host, "others", read);
     assert_eq!(spied["result"]["refused"], "Error::NotFound", "{spied}");
     for bad in ["", "zz", "../../etc/passwd"] {
-        assert_eq!(run(&host, "talk", json!({"do": "read", "digest": bad}))["result"]["refused"], "Error::InvalidInput");
+        assert_eq!(
+            run(&host, "talk", json!({"do": "read", "digest": bad}))["result"]["refused"],
+            "Error::InvalidInput"
+        );
     }
 }
 
@@ -85,6 +112,9 @@ fn an_import_without_its_grant_is_refused_before_anything_runs() {
     let answer = host.call("POST", "/v1/crews/assemble", &crew);
     let problem = answer.refuses(403, "capability-denied");
     let text = problem.to_string();
-    assert!(text.contains("skep:agent/artifacts") && text.contains("artifacts = "), "the interface and the grant are named: {text}");
+    assert!(
+        text.contains("skep:agent/artifacts") && text.contains("artifacts = "),
+        "the interface and the grant are named: {text}"
+    );
     assert_eq!(host.get("/v1/crews")["items"], json!([]), "nothing is half assembled");
 }

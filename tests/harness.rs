@@ -60,7 +60,12 @@ impl Run {
     #[track_caller]
     pub(crate) fn says(self, texts: &[&str]) -> Run {
         for text in texts {
-            assert!(self.stdout.contains(text) || self.stderr.contains(text), "`{text}` is missing\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
+            assert!(
+                self.stdout.contains(text) || self.stderr.contains(text),
+                "`{text}` is missing\nstdout: {}\nstderr: {}",
+                self.stdout,
+                self.stderr
+            );
         }
         self
     }
@@ -68,20 +73,30 @@ impl Run {
     /// Standard output as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\nstderr: {}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}\nstderr: {}", self.stdout, self.stderr))
     }
 }
 
 impl From<Output> for Run {
     fn from(output: Output) -> Run {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Run { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 }
 
 /// Runs the binary to its end in a directory.
 pub(crate) fn skep(directory: &Path, arguments: &[&str]) -> Run {
-    binary().current_dir(directory).args(arguments).output().expect("the binary runs").into()
+    binary()
+        .current_dir(directory)
+        .args(arguments)
+        .output()
+        .expect("the binary runs")
+        .into()
 }
 
 /// A temporary directory.
@@ -115,14 +130,19 @@ pub(crate) struct Answer {
 impl Answer {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, String::from_utf8_lossy(&self.body)))
     }
 
     /// Asserts status and reason code of a problem document.
     #[track_caller]
     pub(crate) fn refuses(&self, status: u16, code: &str) -> Value {
         let problem = self.json();
-        assert_eq!((self.status, problem["code"].as_str()), (status, Some(code)), "{problem}");
+        assert_eq!(
+            (self.status, problem["code"].as_str()),
+            (status, Some(code)),
+            "{problem}"
+        );
         problem
     }
 }
@@ -149,18 +169,45 @@ impl Host {
     pub(crate) fn start_in(data: &Path, arguments: &[&str]) -> Host {
         let _ = fs::remove_file(data.join("host.json"));
         let mut command = binary();
-        command.args(["up", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).args(arguments);
+        command
+            .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data)
+            .args(arguments);
         let log = fs::File::create(data.join("stderr.log")).expect("the log can be made");
-        let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary runs");
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs");
         let log = || fs::read_to_string(data.join("stderr.log")).unwrap_or_default();
         let about: Value = until("host.json", || {
-            assert!(child.try_wait().expect("the child can be asked").is_none(), "the host ended: {}", log());
+            assert!(
+                child.try_wait().expect("the child can be asked").is_none(),
+                "the host ended: {}",
+                log()
+            );
             serde_json::from_slice(&fs::read(data.join("host.json")).ok()?).ok()
         });
-        let address = about["url"].as_str().expect("host.json holds a URL").trim_start_matches("http://").trim_end_matches('/').to_owned();
-        let token = fs::read_to_string(data.join("admin.token")).expect("admin.token is there").trim().to_owned();
-        let host = Host { child, data: data.to_owned(), address, token, _owned: None };
-        until("readyz", || (host.send("GET", "/readyz", &[], b"").status == 200).then_some(()));
+        let address = about["url"]
+            .as_str()
+            .expect("host.json holds a URL")
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned();
+        let token = fs::read_to_string(data.join("admin.token"))
+            .expect("admin.token is there")
+            .trim()
+            .to_owned();
+        let host = Host {
+            child,
+            data: data.to_owned(),
+            address,
+            token,
+            _owned: None,
+        };
+        until("readyz", || {
+            (host.send("GET", "/readyz", &[], b"").status == 200).then_some(())
+        });
         host
     }
 
@@ -192,35 +239,65 @@ impl Host {
     pub(crate) fn skep(&self, arguments: &[&str]) -> Run {
         let url = format!("http://{}", self.address);
         let mut command = binary();
-        command.current_dir(&self.data).args(arguments).args(["--host", &url, "--token", &self.token]);
+        command
+            .current_dir(&self.data)
+            .args(arguments)
+            .args(["--host", &url, "--token", &self.token]);
         command.output().expect("the binary runs").into()
     }
 
     /// One request, as it is: headers besides Host are the caller's.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(&self.address).expect("the host listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a time-out");
-        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket takes a time-out");
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
+            body.len()
+        );
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head += &format!("Host: {}\r\n", self.address);
         }
         head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
-        stream.write_all(format!("{head}\r\n").as_bytes()).expect("the head is sent");
+        stream
+            .write_all(format!("{head}\r\n").as_bytes())
+            .expect("the head is sent");
         // A host that refuses early may close before it has read all.
         let _ = stream.write_all(body);
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
-        let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {method} {path}"));
+        let split = bytes
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("no answer to {method} {path}"));
         let head = String::from_utf8_lossy(&bytes[..split]).into_owned();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
-        Answer { status, head, body: bytes[split + 4..].to_vec() }
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .expect("an answer has a status");
+        Answer {
+            status,
+            head,
+            body: bytes[split + 4..].to_vec(),
+        }
     }
 
     /// A request with the token and a JSON body.
     pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let bytes = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
         let bearer = format!("Bearer {}", self.token);
-        self.send(method, path, &[("Authorization", &bearer), ("Content-Type", "application/json")], &bytes)
+        self.send(
+            method,
+            path,
+            &[("Authorization", &bearer), ("Content-Type", "application/json")],
+            &bytes,
+        )
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {
@@ -232,27 +309,51 @@ impl Host {
     /// Installs a plugin.
     pub(crate) fn install(&self, plugin: &[u8]) -> Answer {
         let bearer = format!("Bearer {}", self.token);
-        self.send("POST", "/v1/plugins", &[("Authorization", &bearer), ("Content-Type", "application/wasm")], plugin)
+        self.send(
+            "POST",
+            "/v1/plugins",
+            &[("Authorization", &bearer), ("Content-Type", "application/wasm")],
+            plugin,
+        )
     }
 
     /// Installs a guest and assembles a crew of that name around it; waits until the crew is ready. `agent` is added to its `[[agent]]`.
     pub(crate) fn crew(&self, name: &str, component: &[u8], manifest: &str, agent: &str) -> String {
         self.install(&plugin(name, component, manifest)).json();
-        self.assemble(&format!("name = \"{name}\"\n[[agent]]\nname = \"{name}\"\nplugin = \"test/{name}@1.0.0\"\n{agent}"))
+        self.assemble(&format!(
+            "name = \"{name}\"\n[[agent]]\nname = \"{name}\"\nplugin = \"test/{name}@1.0.0\"\n{agent}"
+        ))
     }
 
     /// Assembles a crew and waits until it is ready; its id.
     pub(crate) fn assemble(&self, manifest: &str) -> String {
         let path = self.data.join("crew.toml");
         fs::write(&path, manifest).expect("the manifest can be written");
-        let run = self.skep(&["crew", "assemble", path.to_str().expect("temporary paths are UTF-8"), "--wait", "-o", "json"]).exits(0);
-        run.json()["crew_id"].as_str().unwrap_or_else(|| panic!("{}", run.stdout)).to_owned()
+        let run = self
+            .skep(&[
+                "crew",
+                "assemble",
+                path.to_str().expect("temporary paths are UTF-8"),
+                "--wait",
+                "-o",
+                "json",
+            ])
+            .exits(0);
+        run.json()["crew_id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{}", run.stdout))
+            .to_owned()
     }
 
     /// Submits a task and waits for its end.
     pub(crate) fn run(&self, task: &Value) -> Value {
         let answer = self.call("POST", "/v1/tasks?wait=60s", task);
-        assert!(matches!(answer.status, 200..=202), "{} {}", answer.status, String::from_utf8_lossy(&answer.body));
+        assert!(
+            matches!(answer.status, 200..=202),
+            "{} {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.body)
+        );
         answer.json()
     }
 }

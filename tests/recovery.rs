@@ -21,7 +21,14 @@ fn finished_tasks_stay_finished_and_the_others_run_again() {
             .collect();
         let accepted = host.call("POST", "/v1/tasks", &json!(tasks));
         assert!(matches!(accepted.status, 200..=202), "{}", accepted.json());
-        ids.extend(accepted.json().as_array().unwrap().iter().map(|task| task["taskId"].as_str().unwrap().to_owned()));
+        ids.extend(
+            accepted
+                .json()
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|task| task["taskId"].as_str().unwrap().to_owned()),
+        );
         let finished = until("some tasks have ended, others have not", || {
             let states = states(&host, &ids);
             let ended: Vec<_> = states.into_iter().filter(|task| task["state"] == "COMPLETED").collect();
@@ -30,10 +37,18 @@ fn finished_tasks_stay_finished_and_the_others_run_again() {
         host = host.restart();
         for before in finished {
             let after = host.get(&format!("/v1/tasks/{}", before["taskId"].as_str().unwrap()));
-            assert_eq!((&after["state"], &after["result"], &after["endedAt"]), (&before["state"], &before["result"], &before["endedAt"]));
+            assert_eq!(
+                (&after["state"], &after["result"], &after["endedAt"]),
+                (&before["state"], &before["result"], &before["endedAt"])
+            );
         }
     }
-    until("all tasks have ended", || states(&host, &ids).iter().all(|task| task["state"] == "COMPLETED").then_some(()));
+    until("all tasks have ended", || {
+        states(&host, &ids)
+            .iter()
+            .all(|task| task["state"] == "COMPLETED")
+            .then_some(())
+    });
     host.skep(&["audit", "verify"]).exits(0);
     // Offline as well: the chain lies in the data directory.
     let data = host.data().to_owned();
@@ -45,14 +60,28 @@ fn finished_tasks_stay_finished_and_the_others_run_again() {
 fn a_second_host_on_the_same_data_is_refused() {
     let host = Host::start();
     let data = host.data().to_str().unwrap();
-    crate::harness::skep(host.data(), &["up", "--listen", "127.0.0.1:0", "--data-dir", data]).exits(1).says(&["data-directory", "doctor"]);
+    crate::harness::skep(host.data(), &["up", "--listen", "127.0.0.1:0", "--data-dir", data])
+        .exits(1)
+        .says(&["data-directory", "doctor"]);
 }
 
 #[test]
 fn a_stopped_host_lets_go_of_everything() {
     let host = Host::start();
     let pid = host.pid().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    until("host.json is gone", || (!host.data().join("host.json").exists()).then_some(()));
-    crate::harness::skep(host.data(), &["task", "ls", "--data-dir", host.data().to_str().unwrap()]).exits(9);
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    until("host.json is gone", || {
+        (!host.data().join("host.json").exists()).then_some(())
+    });
+    crate::harness::skep(
+        host.data(),
+        &["task", "ls", "--data-dir", host.data().to_str().unwrap()],
+    )
+    .exits(9);
 }

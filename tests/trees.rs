@@ -26,8 +26,15 @@ fn a_plan_runs_in_the_order_of_its_dependencies_and_its_integration_is_the_resul
     ])));
     assert_eq!(ended["state"], "COMPLETED", "{ended}");
     let told = &ended["result"]["dependencies"];
-    assert_eq!((&told[0]["name"], &told[0]["output"], &told[1]["output"]), (&json!("b"), &json!(2), &json!(1)), "{told}");
-    assert!(ended["result"]["facts"]["agents"].is_array(), "an integration task is told the host's facts: {ended}");
+    assert_eq!(
+        (&told[0]["name"], &told[0]["output"], &told[1]["output"]),
+        (&json!("b"), &json!(2), &json!(1)),
+        "{told}"
+    );
+    assert!(
+        ended["result"]["facts"]["agents"].is_array(),
+        "an integration task is told the host's facts: {ended}"
+    );
 
     let id = ended["taskId"].as_str().unwrap();
     let tree = host.get(&format!("/v1/tasks/{id}/tree"));
@@ -40,7 +47,11 @@ fn an_executor_may_decompose_what_is_too_large() {
     let host = host();
     let split = json!({"plan": [{"name": "half", "input": {"answer": "done"}, "integrates": true}]});
     let ended = host.run(&json!({"description": "large", "crew": "plans", "input": split}));
-    assert_eq!((&ended["state"], &ended["result"]), (&json!("COMPLETED"), &json!("done")), "{ended}");
+    assert_eq!(
+        (&ended["state"], &ended["result"]),
+        (&json!("COMPLETED"), &json!("done")),
+        "{ended}"
+    );
 }
 
 #[test]
@@ -50,10 +61,19 @@ fn the_failure_of_a_node_fails_the_objective_and_skips_what_waits() {
         {"name": "bad", "input": {"fail": "no"}},
         {"name": "after", "needs": ["bad"], "input": {"answer": 1}},
     ])));
-    assert_eq!((&ended["state"], &ended["failure"]["code"]), (&json!("FAILED"), &json!("dependency-failed")), "{ended}");
+    assert_eq!(
+        (&ended["state"], &ended["failure"]["code"]),
+        (&json!("FAILED"), &json!("dependency-failed")),
+        "{ended}"
+    );
     assert!(ended["failure"]["message"].as_str().unwrap().contains("bad"), "{ended}");
     let tree = host.get(&format!("/v1/tasks/{}/tree", ended["taskId"].as_str().unwrap()));
-    let states: Vec<_> = tree["children"].as_array().unwrap().iter().map(|child| child["task"]["state"].clone()).collect();
+    let states: Vec<_> = tree["children"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|child| child["task"]["state"].clone())
+        .collect();
     assert_eq!(states, ["FAILED", "SKIPPED"], "{tree}");
 }
 
@@ -65,7 +85,11 @@ fn the_failure_of_an_optional_node_is_told_and_stops_nobody() {
         {"name": "report", "needs": ["risky"], "integrates": true, "input": {"dependencies": true}},
     ])));
     let told = &ended["result"]["dependencies"][0];
-    assert_eq!((&told["ended"], &told["reason"]), (&json!("failed"), &json!("error")), "{ended}");
+    assert_eq!(
+        (&told["ended"], &told["reason"]),
+        (&json!("failed"), &json!("error")),
+        "{ended}"
+    );
 }
 
 #[test]
@@ -73,9 +97,17 @@ fn a_checker_sends_back_with_remarks_and_at_last_refuses() {
     let host = host();
     let check = |least: u32| json!({"description": "checked", "crew": "plans", "check": true, "input": {"refuse-below": least}});
     let ended = host.run(&check(2));
-    assert_eq!((&ended["state"], &ended["result"]["remarks"]), (&json!("COMPLETED"), &json!(["remark 1", "remark 2"])), "{ended}");
+    assert_eq!(
+        (&ended["state"], &ended["result"]["remarks"]),
+        (&json!("COMPLETED"), &json!(["remark 1", "remark 2"])),
+        "{ended}"
+    );
     let refused = host.run(&check(9));
-    assert_eq!((&refused["state"], &refused["failure"]["code"]), (&json!("FAILED"), &json!("verify")), "{refused}");
+    assert_eq!(
+        (&refused["state"], &refused["failure"]["code"]),
+        (&json!("FAILED"), &json!("verify")),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -86,7 +118,10 @@ fn a_plan_with_a_cycle_is_refused_and_the_cycle_is_named() {
         {"name": "b", "needs": ["a"], "input": 1},
     ])));
     let message = ended["failure"]["message"].as_str().unwrap_or_default();
-    assert!(ended["state"] == "FAILED" && message.contains("cycle") && message.contains('→'), "{ended}");
+    assert!(
+        ended["state"] == "FAILED" && message.contains("cycle") && message.contains('→'),
+        "{ended}"
+    );
 }
 
 #[test]

@@ -28,13 +28,19 @@ const FIGURES: &[Figure] = &[
 #[expect(clippy::print_stdout, reason = "the figures are the output")]
 fn main() {
     // Cargo adds `--bench`.
-    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
     if let Some(unknown) = asked.iter().find(|name| FIGURES.iter().all(|(known, _)| known != name)) {
         let known: Vec<_> = FIGURES.iter().map(|(name, _)| *name).collect();
         eprintln!("there is no figure `{unknown}`; there are {}", known.join(", "));
         std::process::exit(2);
     }
-    for (name, figure) in FIGURES.iter().filter(|(name, _)| asked.is_empty() || asked.iter().any(|asked| asked == name)) {
+    for (name, figure) in FIGURES
+        .iter()
+        .filter(|(name, _)| asked.is_empty() || asked.iter().any(|asked| asked == name))
+    {
         let before = busy();
         for mut line in figure() {
             line["figure"] = json!(name);
@@ -48,14 +54,28 @@ fn main() {
 fn busy() -> f64 {
     let sample = || {
         let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-        let ticks: Vec<u64> = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
-        (ticks.iter().sum::<u64>(), ticks.get(3).copied().unwrap_or(0) + ticks.get(4).copied().unwrap_or(0))
+        let ticks: Vec<u64> = stat
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        (
+            ticks.iter().sum::<u64>(),
+            ticks.get(3).copied().unwrap_or(0) + ticks.get(4).copied().unwrap_or(0),
+        )
     };
     let (total, idle) = sample();
     std::thread::sleep(Duration::from_millis(100));
     let (total_after, idle_after) = sample();
     let (total, idle) = (total_after - total, idle_after - idle);
-    if total == 0 { 0.0 } else { round(1.0 - idle as f64 / total as f64, 2) }
+    if total == 0 {
+        0.0
+    } else {
+        round(1.0 - idle as f64 / total as f64, 2)
+    }
 }
 
 /// How long something takes.

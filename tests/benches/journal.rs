@@ -15,7 +15,14 @@ pub(crate) fn journal() -> Vec<Value> {
     let floor = floor(directory.path());
     let (store, _) = Store::open(&directory.path().join("journal"), Options::default()).expect("the store opens");
     let entry = vec![7_u8; 120];
-    let append = || store.append(Batch { entries: vec![entry.clone()], ..Batch::default() }).expect("an entry is taken");
+    let append = || {
+        store
+            .append(Batch {
+                entries: vec![entry.clone()],
+                ..Batch::default()
+            })
+            .expect("an entry is taken")
+    };
 
     let awaited: Vec<_> = (0..AWAITED)
         .map(|_| {

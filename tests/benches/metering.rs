@@ -25,7 +25,10 @@ struct Plain {
 
 impl WasiView for Plain {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -48,18 +51,34 @@ const GUESTS: &[(&str, u64)] = &[("fib", 32), ("sieve", 4_000_000), ("json", 300
 
 pub(crate) fn metering() -> Vec<Value> {
     const ROUNDS: usize = 7;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime starts");
     let ours = sandbox::ready(8, |_| {});
     let mut config = Config::new();
-    config.cranelift_nan_canonicalization(true).concurrency_support(false).max_wasm_stack(512 << 10).async_stack_size(2 << 20);
+    config
+        .cranelift_nan_canonicalization(true)
+        .concurrency_support(false)
+        .max_wasm_stack(512 << 10)
+        .async_stack_size(2 << 20);
     let engine = Engine::new(&config).expect("the baseline's engine starts");
     let component = Component::from_binary(&engine, FIGURES).expect("the guest compiles");
     let mut linker = Linker::<Plain>::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("WASI links");
-    heartbeat::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |plain| plain).expect("heartbeat links");
+    heartbeat::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |plain| plain)
+        .expect("heartbeat links");
     let plain = async |input: &Value| {
-        let mut store = Store::new(&engine, Plain { wasi: WasiCtxBuilder::new().build(), table: ResourceTable::new() });
-        let agent = bindings::ExecutorAgent::instantiate_async(&mut store, &component, &linker).await.expect("the guest starts");
+        let mut store = Store::new(
+            &engine,
+            Plain {
+                wasi: WasiCtxBuilder::new().build(),
+                table: ResourceTable::new(),
+            },
+        );
+        let agent = bindings::ExecutorAgent::instantiate_async(&mut store, &component, &linker)
+            .await
+            .expect("the guest starts");
         let task = bindings::exports::skep::agent::executor::Task {
             id: String::new(),
             attempt: 1,
@@ -69,7 +88,12 @@ pub(crate) fn metering() -> Vec<Value> {
             facts: None,
             remarks: vec![],
         };
-        agent.skep_agent_executor().call_execute(&mut store, &task).await.expect("the guest runs").expect("the guest answers");
+        agent
+            .skep_agent_executor()
+            .call_execute(&mut store, &task)
+            .await
+            .expect("the guest runs")
+            .expect("the guest answers");
     };
     GUESTS
         .iter()

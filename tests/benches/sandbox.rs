@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use skep_built_guests::FIGURES;
 use skep_rules::{
     capability::GrantWord,
     grant::Effective,
@@ -17,7 +18,6 @@ use skep_rules::{
     reason::Reason,
     seam::{Call, End, HostCall, HostReply, Identity, Lease, RunnerEvent, TaskView},
 };
-use skep_built_guests::FIGURES;
 use skep_runtime::{Control, Host, Options, Prepared, Sandbox};
 
 use crate::{percentiles, round, time};
@@ -58,11 +58,28 @@ pub(crate) fn ready(slots: u32, change: impl FnOnce(&mut Limits)) -> Ready {
     let sandbox = Sandbox::new(&options).expect("the sandbox starts");
     let mut limits = Tier::Medium.limits();
     change(&mut limits);
-    let effective =
-        Effective { mounts: vec![], workspace: Size(0), artifacts: Size(0), env: Default::default(), limits, word: GrantWord::free() };
-    let identity = Identity { agent: AgentId::new(1, 0), generation: 1, name: "bench".into(), crew: CrewId::new(1, 0) };
-    let agent = sandbox.prepare(Arc::new(Bench), identity, Digest::of(FIGURES), effective).expect("the guest can be prepared");
-    Ready { agent, _sandbox: sandbox, _directory: directory }
+    let effective = Effective {
+        mounts: vec![],
+        workspace: Size(0),
+        artifacts: Size(0),
+        env: Default::default(),
+        limits,
+        word: GrantWord::free(),
+    };
+    let identity = Identity {
+        agent: AgentId::new(1, 0),
+        generation: 1,
+        name: "bench".into(),
+        crew: CrewId::new(1, 0),
+    };
+    let agent = sandbox
+        .prepare(Arc::new(Bench), identity, Digest::of(FIGURES), effective)
+        .expect("the guest can be prepared");
+    Ready {
+        agent,
+        _sandbox: sandbox,
+        _directory: directory,
+    }
 }
 
 pub(crate) fn view(input: &Value) -> TaskView {
@@ -78,7 +95,12 @@ pub(crate) fn view(input: &Value) -> TaskView {
 }
 
 fn control() -> Arc<Control> {
-    Control::new(Lease { task: TaskId::new(1, 0), epoch: 1, agent: AgentId::new(1, 0), generation: 1 })
+    Control::new(Lease {
+        task: TaskId::new(1, 0),
+        epoch: 1,
+        agent: AgentId::new(1, 0),
+        generation: 1,
+    })
 }
 
 /// One attempt from nothing to nothing.
@@ -87,7 +109,11 @@ pub(crate) async fn attempt(agent: &Prepared, input: &Value) -> End {
 }
 
 fn single<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts").block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime starts")
+        .block_on(work)
 }
 
 /// Attempts as fast as one thread makes them.
@@ -138,7 +164,9 @@ pub(crate) fn call() -> Vec<Value> {
     let mut samples: Vec<Duration> = (0..5).map(|_| calls() / COUNT).collect();
     samples.sort_unstable();
     let nanos = |duration: Duration| round(duration.as_secs_f64() * 1e6, 3);
-    vec![json!({"value": nanos(samples[2]), "unit": "µs", "p50": nanos(samples[2]), "best": nanos(samples[0]), "n": 5 * COUNT, "threads": 1})]
+    vec![
+        json!({"value": nanos(samples[2]), "unit": "µs", "p50": nanos(samples[2]), "best": nanos(samples[0]), "n": 5 * COUNT, "threads": 1}),
+    ]
 }
 
 /// A heartbeat from inside a guest, its grant check and meter included.
@@ -155,14 +183,20 @@ pub(crate) fn host_call() -> Vec<Value> {
         })
         .collect();
     samples.sort_unstable_by(f64::total_cmp);
-    vec![json!({"value": round(samples[4], 1), "unit": "ns", "p50": round(samples[4], 1), "best": round(samples[0], 1), "n": 9 * COUNT, "threads": 1})]
+    vec![
+        json!({"value": round(samples[4], 1), "unit": "ns", "p50": round(samples[4], 1), "best": round(samples[0], 1), "n": 9 * COUNT, "threads": 1}),
+    ]
 }
 
 /// Many attempts live inside `execute` at once.
 pub(crate) fn resident() -> Vec<Value> {
     const COUNT: usize = 10_000;
     let ready = ready(10_000, |_| {});
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime starts");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .expect("a runtime starts");
     // The first one pays for what all share.
     runtime.block_on(attempt(&ready.agent, &json!({"do": "wait", "n": 1})));
     let before = rss();
@@ -170,7 +204,11 @@ pub(crate) fn resident() -> Vec<Value> {
     let (_, inside) = time(|| {
         for control in &controls {
             let (agent, control) = (ready.agent.clone(), control.clone());
-            runtime.spawn(async move { agent.attempt(&control, Call::Execute, view(&json!({"do": "wait", "n": 120_000}))).await });
+            runtime.spawn(async move {
+                agent
+                    .attempt(&control, Call::Execute, view(&json!({"do": "wait", "n": 120_000})))
+                    .await
+            });
         }
         // An attempt that called its host is inside `execute`.
         for control in &controls {
@@ -197,7 +235,12 @@ pub(crate) fn resident() -> Vec<Value> {
 /// Resident bytes of this process.
 fn rss() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+    statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 4096
 }
 
 /// From a passed deadline to a free slot, while a guest spins.
@@ -209,10 +252,21 @@ pub(crate) fn kill() -> Vec<Value> {
         .map(|_| {
             // fib(60) takes hours.
             let (end, wall) = time(|| single(attempt(&ready.agent, &json!({"do": "fib", "n": 60}))));
-            assert!(matches!(end, End::Stopped { reason: Reason::DeadlineExceeded, .. }), "{end:?}");
+            assert!(
+                matches!(
+                    end,
+                    End::Stopped {
+                        reason: Reason::DeadlineExceeded,
+                        ..
+                    }
+                ),
+                "{end:?}"
+            );
             wall.saturating_sub(DEADLINE.duration())
         })
         .collect();
     let (p50, p99) = percentiles(samples);
-    vec![json!({"value": round(p99 / 1e3, 3), "unit": "ms", "p50": round(p50 / 1e3, 3), "p99": round(p99 / 1e3, 3), "n": COUNT, "threads": 1})]
+    vec![
+        json!({"value": round(p99 / 1e3, 3), "unit": "ms", "p50": round(p50 / 1e3, 3), "p99": round(p99 / 1e3, 3), "n": COUNT, "threads": 1}),
+    ]
 }

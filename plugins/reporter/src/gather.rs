@@ -40,8 +40,10 @@ impl Facts {
     /// What was denied, once for each attempt and reason: an attempt may try several paths.
     pub(crate) fn distinct(&self) -> Vec<&Denied> {
         let mut seen = BTreeSet::new();
-        let fresh = |denied: &&Denied| seen.insert((&denied.agent, &denied.attempt, &denied.code));
-        self.denied.iter().filter(fresh).collect()
+        self.denied
+            .iter()
+            .filter(|denied| seen.insert((&denied.agent, &denied.attempt, &denied.code)))
+            .collect()
     }
 }
 
