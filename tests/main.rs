@@ -10,6 +10,8 @@ mod author;
 mod bad_input;
 /// What the imports of `skep:agent` give, to whom.
 mod capabilities;
+/// Components that no compiler makes.
+mod corpus;
 /// Crews of all sizes, their agents, drain.
 mod crews;
 /// The demo, on trees that are made to be difficult.
@@ -18,5 +20,7 @@ mod demo;
 mod examples;
 /// What survives `kill -9`.
 mod recovery;
+/// Files, sockets and output as agents meet them.
+mod sandbox;
 /// Plans, dependencies, checks, retries.
 mod trees;
