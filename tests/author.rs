@@ -26,10 +26,12 @@ fn from_nothing_to_a_crew() {
 
     let file = at.join("greeter.wasm");
     let file = file.to_str().unwrap();
-    skep(&project, &["build", "--out", file]).exits(0).says(&["executor"]);
+    skep(&project, &["build", "--out", file])
+        .exits(0)
+        .says(&["skep:agent/executor"]);
     skep(at, &["inspect", file])
         .exits(0)
-        .says(&["acme/greeter", "unsigned", "executor"]);
+        .says(&["acme/greeter", "unsigned", "execute tasks"]);
     let run = skep(at, &["run", file, "--input", "\"Ada\""]).exits(0);
     assert!(run.stdout.contains("Ada"), "stdout carries the outcome: {}", run.stdout);
 

@@ -49,7 +49,11 @@ fn a_flood_of_lines_is_bounded() {
         .get(&format!("/v1/tasks/{}/logs", task["taskId"].as_str().unwrap()))
         .to_string();
     assert!(logs.len() < 1 << 20, "{} bytes", logs.len());
-    assert!(logs.contains("line 99999"), "the newest lines are kept");
+    assert!(
+        logs.contains("line 0") && logs.contains("lost"),
+        "what was dropped is said: {}",
+        &logs[logs.len() - 300..]
+    );
 }
 
 #[test]
@@ -87,11 +91,17 @@ fn artifacts_are_content_addressed_and_stay_in_their_crew() {
         "name = \"others\"\n[[agent]]\nname = \"spy\"\nplugin = \"test/talk@1.0.0\"\n{GRANTS}"
     ));
     let spied = run(&host, "others", read);
-    assert_eq!(spied["result"]["refused"], "Error::NotFound", "{spied}");
+    assert!(
+        spied["result"]["refused"]
+            .as_str()
+            .is_some_and(|why| why.contains("not-found")),
+        "{spied}"
+    );
     for bad in ["", "zz", "../../etc/passwd"] {
-        assert_eq!(
-            run(&host, "talk", json!({"do": "read", "digest": bad}))["result"]["refused"],
-            "Error::InvalidInput"
+        let refused = run(&host, "talk", json!({"do": "read", "digest": bad}))["result"]["refused"].clone();
+        assert!(
+            refused.as_str().is_some_and(|why| why.contains("invalid-input")),
+            "{bad}: {refused}"
         );
     }
 }
@@ -108,7 +118,7 @@ fn the_quota_of_artifacts_is_kept() {
 fn an_import_without_its_grant_is_refused_before_anything_runs() {
     let host = Host::start();
     host.install(&crate::harness::plugin("talk", TALK, WANTS)).json();
-    let crew = json!({"manifest": "name = \"poor\"\n[[agent]]\nname = \"poor\"\nplugin = \"test/talk@1.0.0\"\n"});
+    let crew = json!({"name": "poor", "agent": [{"name": "poor", "plugin": "test/talk@1.0.0"}]});
     let answer = host.call("POST", "/v1/crews/assemble", &crew);
     let problem = answer.refuses(403, "capability-denied");
     let text = problem.to_string();

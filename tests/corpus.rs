@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::harness::{Host, plugin, until};
+use crate::harness::{Host, plugin, plugin_unchecked, until};
 
 /// A component that exports the executor: `body` is what `execute` does before it answers with the four bytes at address 1048, as `$hex`. The rest of
 /// the memory is zero, which reads as `ok(done(inline(…)))`.
@@ -121,15 +121,15 @@ fn endless_loops_are_stopped_wherever_they_hide() {
 fn fails_to_warm(host: &Host, name: &str, component: &[u8]) -> Value {
     let installed = host.install(&plugin(name, component, ""));
     assert!(installed.status < 300, "{name}: {}", installed.json());
-    let manifest = format!("name = \"{name}\"\n[[agent]]\nname = \"{name}\"\nplugin = \"test/{name}@1.0.0\"\n{SMALL}");
-    let assembled = host.call("POST", "/v1/crews/assemble", &json!({ "manifest": manifest }));
+    let crew = json!({"name": name, "agent": [{"name": name, "plugin": format!("test/{name}@1.0.0"), "limits": {"tier": "small", "fuel": "500M", "deadline": "20s"}}]});
+    let assembled = host.call("POST", "/v1/crews/assemble", &crew);
     let id = assembled.json()["crew_id"]
         .as_str()
         .unwrap_or_else(|| panic!("{name}: {}", assembled.json()))
         .to_owned();
     let agent = until("the agent has failed", || {
         let status = host.get(&format!("/v1/crews/{id}/status"));
-        status["agents"]
+        status["members"]
             .as_array()?
             .iter()
             .find(|agent| agent["phase"] == "FAILED")
@@ -269,14 +269,4 @@ fn features_that_the_engine_has_off_are_refused_at_install() {
         );
     }
     assert_eq!(host.get("/v1/plugins")["items"], json!([]));
-}
-
-/// A component with a manifest that our own code did not embed, because it would refuse the component.
-fn plugin_unchecked(component: &[u8]) -> Vec<u8> {
-    let manifest = b"[plugin]\nname = \"test/feature\"\nversion = \"1.0.0\"\n";
-    let mut bytes = component.to_vec();
-    let content = [&[13_u8][..], b"skep:manifest", manifest].concat();
-    bytes.extend([0, u8::try_from(content.len()).expect("a short manifest")]);
-    bytes.extend(content);
-    bytes
 }

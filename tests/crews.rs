@@ -16,8 +16,8 @@ fn a_manifest_spawns_as_many_agents_as_it_says() {
             "name = \"crew-{count}\"\n[[agent]]\nname = \"worker\"\nplugin = \"test/plans@1.0.0\"\nreplicas = {count}\n"
         ));
         let status = host.get(&format!("/v1/crews/{id}/status"));
-        assert_eq!(status["agents"].as_array().map(Vec::len), Some(count), "{status}");
-        let names: BTreeSet<_> = status["agents"]
+        assert_eq!(status["members"].as_array().map(Vec::len), Some(count), "{status}");
+        let names: BTreeSet<_> = status["members"]
             .as_array()
             .unwrap()
             .iter()

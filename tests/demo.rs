@@ -98,7 +98,11 @@ fn a_difficult_tree_is_audited_and_the_intruder_contained() {
                 && finding["rule"].as_str().unwrap().contains(rule)
         });
         assert!(found, "{rule} in {file} is not found: {}", report["findings"]);
-        let tail = secret.get(6..16).unwrap();
+        let tail = if secret.contains("://") {
+            "hunter2"
+        } else {
+            secret.get(6..16).unwrap()
+        };
         for (place, text) in [
             ("html", &html),
             ("json", &json),

@@ -119,6 +119,15 @@ pub(crate) fn plugin(name: &str, component: &[u8], manifest: &str) -> Vec<u8> {
     skep_runtime::plugin::embed(component, &manifest).expect("the guest takes a manifest")
 }
 
+/// A component with a manifest that our own code did not embed, because it would refuse the component.
+pub(crate) fn plugin_unchecked(component: &[u8]) -> Vec<u8> {
+    let manifest = b"[plugin]\nname = \"test/unchecked\"\nversion = \"1.0.0\"\n";
+    // A custom section: its id, its length, the length of its name, its name, its content.
+    let content = [&[13_u8][..], b"skep:manifest", manifest].concat();
+    let length = u8::try_from(content.len()).expect("a short manifest");
+    [component, &[0, length], &content].concat()
+}
+
 /// An answer over HTTP.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -160,7 +169,7 @@ impl Host {
     /// A fresh host.
     pub(crate) fn start() -> Host {
         let owned = directory();
-        let mut host = Host::start_in(owned.path(), &[]);
+        let mut host = Host::start_in(&owned.path().join("data"), &[]);
         host._owned = Some(owned);
         host
     }
@@ -173,13 +182,15 @@ impl Host {
             .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .args(arguments);
-        let log = fs::File::create(data.join("stderr.log")).expect("the log can be made");
+        // Beside the data directory, which takes nothing that is not its own.
+        let log = data.with_extension("log");
+        let file = fs::File::create(&log).expect("the log can be made");
         let mut child = command
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(file)
             .spawn()
             .expect("the binary runs");
-        let log = || fs::read_to_string(data.join("stderr.log")).unwrap_or_default();
+        let log = || fs::read_to_string(&log).unwrap_or_default();
         let about: Value = until("host.json", || {
             assert!(
                 child.try_wait().expect("the child can be asked").is_none(),
@@ -239,10 +250,7 @@ impl Host {
     pub(crate) fn skep(&self, arguments: &[&str]) -> Run {
         let url = format!("http://{}", self.address);
         let mut command = binary();
-        command
-            .current_dir(&self.data)
-            .args(arguments)
-            .args(["--host", &url, "--token", &self.token]);
+        command.args(arguments).args(["--host", &url, "--token", &self.token]);
         command.output().expect("the binary runs").into()
     }
 
@@ -327,7 +335,7 @@ impl Host {
 
     /// Assembles a crew and waits until it is ready; its id.
     pub(crate) fn assemble(&self, manifest: &str) -> String {
-        let path = self.data.join("crew.toml");
+        let path = self.data.with_extension("crew.toml");
         fs::write(&path, manifest).expect("the manifest can be written");
         let run = self
             .skep(&[

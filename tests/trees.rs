@@ -28,7 +28,7 @@ fn a_plan_runs_in_the_order_of_its_dependencies_and_its_integration_is_the_resul
     let told = &ended["result"]["dependencies"];
     assert_eq!(
         (&told[0]["name"], &told[0]["output"], &told[1]["output"]),
-        (&json!("b"), &json!(2), &json!(1)),
+        (&json!("a"), &json!(1), &json!(2)),
         "{told}"
     );
     assert!(

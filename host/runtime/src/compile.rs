@@ -69,10 +69,12 @@ impl Compiler {
             ));
         }
         let code = compile(engine, &bytes)?;
+        // Code that was compiled just now fits the engine; what can be refused is what it declares, by the pool.
         let component = deserialize(engine, &code).map_err(|error| {
+            let text = escape(format!("{:#}", error.root_cause()).as_bytes(), 512);
             refuse(
-                Reason::HostFault,
-                format!("code that was just compiled does not load: {:#}", error.root_cause()),
+                Reason::MemoryLimit,
+                format!("the component declares more than any tier allows: {text}"),
             )
         })?;
         if let Some(file) = &file

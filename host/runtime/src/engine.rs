@@ -204,6 +204,8 @@ fn pool(tier: Tier, slots: u32) -> PoolingAllocationConfig {
         .total_stacks(slots)
         .max_core_instances_per_component(limits.instances)
         .max_memories_per_component(limits.memories)
+        .max_memories_per_module(limits.memories)
+        .max_tables_per_module(limits.tables)
         .max_tables_per_component(limits.tables.max(16))
         .max_memory_size(size(limits.memory.0))
         .table_elements(size(limits.table_elements))

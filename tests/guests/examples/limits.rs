@@ -69,7 +69,7 @@ impl Executor for Limits {
                 }
             }
             Act::Copy => {
-                let mut block = vec![0_u8; 8 << 20];
+                let mut block = vec![0_u8; 4 << 20];
                 loop {
                     let half = block.len() / 2;
                     black_box(&mut block).copy_within(..half, half);
