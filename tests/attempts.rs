@@ -6,7 +6,7 @@ use skep_built_guests::LIMITS;
 use crate::harness::Host;
 
 /// Small limits, so that each is reached quickly.
-const SMALL: &str = "limits = { tier = \"small\", memory = \"8MiB\", fuel = \"2G\", deadline = \"2s\" }";
+const SMALL: &str = "limits = { tier = \"small\", fuel = \"2G\", deadline = \"2s\" }";
 
 fn task(act: Value) -> Value {
     json!({"description": "a limit", "crew": "limits", "input": act, "retry": {"maxRetries": 0}})
@@ -59,8 +59,8 @@ fn memory_growth_is_refused_at_the_limit_and_the_agent_lives() {
     let ended = host.run(&task(json!({"do": "grow"})));
     assert_eq!(
         (&ended["state"], &ended["result"]),
-        (&json!("COMPLETED"), &json!(8 * 16)),
-        "8 MiB are 128 pages: {ended}"
+        (&json!("COMPLETED"), &json!(16 * 16)),
+        "16 MiB are 256 pages: {ended}"
     );
 }
 

@@ -39,7 +39,7 @@ fn a_plan_runs_in_the_order_of_its_dependencies_and_its_integration_is_the_resul
     let id = ended["taskId"].as_str().unwrap();
     let tree = host.get(&format!("/v1/tasks/{id}/tree"));
     assert_eq!(tree["children"].as_array().map(Vec::len), Some(3), "{tree}");
-    host.skep(&["task", "tree", id]).exits(0).says(&["sum", "COMPLETED"]);
+    host.skep(&["task", "tree", id]).exits(0).says(&["sum", "completed"]);
 }
 
 #[test]

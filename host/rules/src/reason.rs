@@ -60,7 +60,7 @@ reasons! {
     15 InvalidManifest "invalid-manifest": "A manifest does not parse, or contradicts the component or itself.", "Correct the place that the message names.";
     16 InvalidInput "invalid-input": "A request, a plan or an argument is not acceptable.", "Correct the place that the message names.";
     17 UnsupportedImport "unsupported-import": "The component imports something that this host does not offer.", "Build it for `wasm32-wasip2` against the WIT that `skep new` brings along.";
-    18 CompileLimit "compile-limit": "The component is too large or too intricate to compile within limits.", "Make it smaller; `skep inspect` shows its size.";
+    18 CompileLimit "compile-limit": "The component is too large, too intricate to compile, or declares more than any tier allows.", "Make it smaller; `skep inspect` shows its size.";
     19 NotAComponent "not-a-component": "The file is not a WebAssembly component in binary form.", "Build with `skep build`; core modules, WAT text and precompiled code are not accepted.";
     20 Fenced "fenced": "The attempt no longer held its task when it ended.", "Nothing: a newer attempt holds the task.";
     21 Cancelled "cancelled": "It was cancelled on request.", "Submit it again, if that was not meant.";

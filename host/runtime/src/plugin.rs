@@ -435,7 +435,7 @@ fn memories(section: wasmparser::MemorySectionReader<'_>) -> Result<(), Stop> {
         let pages = memory?.initial;
         if pages.saturating_mul(1 << 16) > most.0 {
             return Err(Stop::Refused(refuse(
-                Reason::MemoryLimit,
+                Reason::CompileLimit,
                 format!("the component declares a memory of {pages} pages; the largest tier has {most}"),
             )));
         }
@@ -449,7 +449,7 @@ fn tables(section: wasmparser::TableSectionReader<'_>) -> Result<(), Stop> {
         let elements = table?.ty.initial;
         if elements > most {
             return Err(Stop::Refused(refuse(
-                Reason::MemoryLimit,
+                Reason::CompileLimit,
                 format!("the component declares a table of {elements} elements; the largest tier has {most}"),
             )));
         }
@@ -602,12 +602,12 @@ mod tests {
         );
         refused(
             &component("(core module (memory 8193))"),
-            Reason::MemoryLimit,
+            Reason::CompileLimit,
             "8193 pages",
         );
         refused(
             &component("(core module (table 80001 funcref))"),
-            Reason::MemoryLimit,
+            Reason::CompileLimit,
             "80001 elements",
         );
         assert!(scan(&component("(core module (memory 8192) (table 80000 funcref))")).is_ok());

@@ -180,7 +180,15 @@ impl File {
     fn read(path: PathBuf, required: bool) -> Result<Option<Self>, Failure> {
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(File { path, text })),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(None),
+            // A data directory that is a file is for the host to refuse, with its own reason.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) && !required =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(Failure::new(Exit::Invalid, format!("cannot read it: {error}")).at(&path, "", None)),
         }
     }
