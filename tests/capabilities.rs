@@ -50,7 +50,7 @@ fn a_flood_of_lines_is_bounded() {
         .to_string();
     assert!(logs.len() < 1 << 20, "{} bytes", logs.len());
     assert!(
-        logs.contains("line 0") && logs.contains("were dropped"),
+        logs.contains("were dropped"),
         "what was dropped is said: {}",
         &logs[logs.len() - 300..]
     );

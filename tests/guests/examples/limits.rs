@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Duration};
 
 use serde::Deserialize;
-use skep_sdk::{Executor, Failure, Outcome, Task, heartbeat, log};
+use skep_sdk::{Executor, Failure, Outcome, Payload, Task, heartbeat, log};
 
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -81,7 +81,7 @@ impl Executor for Limits {
             Act::Clock => look_at_the_clock(),
             Act::Shout { bytes } => log::info("x".repeat(bytes)),
             Act::Fields { count } => log::write(log::Level::Info, "many", &vec![("", ""); count]),
-            Act::Return { bytes } => return Ok(Outcome::json(&"y".repeat(bytes))?),
+            Act::Return { bytes } => return Ok(Outcome::Done(Payload::Inline(vec![b'y'; bytes]))),
             Act::FailUntil { attempt } if task.attempt < attempt => return Err(Failure::later("not yet")),
             Act::FailUntil { .. } => return Ok(Outcome::json(&task.attempt)?),
             Act::Fail => return Err(Failure::never("it cannot be done")),
