@@ -103,6 +103,33 @@ impl Prepared {
         }
     }
 
+    /// Calls `execute` again and again on one instance, which attempts never do, and says how long the calls took together: the measure of a bare
+    /// call, without the sandbox around it.
+    ///
+    /// # Errors
+    /// When the attempt cannot begin or a call fails.
+    pub async fn repeat(&self, control: &Arc<Control>, task: TaskView, times: u32) -> Result<Duration, End> {
+        let limits = &self.effective.limits;
+        let failed = |error| outcome::end(Return::Called(Err(error)), limits, false);
+        let mut store = self.store(control, 1, 0, &mut None).map_err(failed)?;
+        let calls = async {
+            let instance = self.linked.pre.instantiate_async(&mut store).await?;
+            let guest = self
+                .linked
+                .executor
+                .as_ref()
+                .ok_or_else(|| lacks(Export::Executor))?
+                .load(&mut store, &instance)?;
+            let task = convert::task(control.lease(), task);
+            let began = Clock::start();
+            for _ in 0..times {
+                drop(guest.call_execute(&mut store, &task).await?);
+            }
+            Ok(began.elapsed())
+        };
+        calls.await.map_err(failed)
+    }
+
     /// Instantiates once and calls nothing: what warming an agent ends with.
     ///
     /// # Errors
