@@ -14,7 +14,7 @@ use skep_rules::{
     command::Command,
     decide::Reply,
     effect::{Changed, Notice},
-    facts::{self, Facts},
+    facts::{self, Facts, Remembered},
     id::TaskId,
     limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, MAX_RIDERS},
     quantity::Time,
@@ -25,7 +25,7 @@ use skep_rules::{
     state::State,
 };
 use skep_runtime::Runner;
-use skep_store::{Batch, Position, Store, Table, Write};
+use skep_store::{Batch, Position, Range, Store, Table, Write};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -39,6 +39,8 @@ pub(crate) const TASKS: Table = Table::new("tasks");
 const CREWS: Table = Table::new("crews");
 const AGENTS: Table = Table::new("agents");
 const IDEMPOTENCY: Table = Table::new("idempotency");
+/// Idempotency keys looked at per checkpoint: some hundred microseconds under the shard's lock.
+const SWEPT_ROWS: usize = 1_000;
 /// Blobs of a crew: the crew's id and the digest to an encoded artifact.
 pub(crate) const ARTIFACTS: Table = Table::new("artifacts");
 /// Logs of attempts: the task's id and the epoch (8 bytes, big-endian) to an encoded [`crate::perform::StoredLog`].
@@ -120,6 +122,9 @@ struct Core {
     performing: bool,
     /// Rows that travel with the next batch: nothing durable can refer to them before.
     riders: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Idempotency keys past their time, to be deleted with the next batch; and how far the table was looked through.
+    expired: Vec<Write>,
+    swept: Vec<u8>,
     /// Audit entries of decisions that made no entry of the journal; they travel too.
     audit: Vec<Vec<u8>>,
     /// What the runner says no longer counts: its attempts are being lost.
@@ -141,6 +146,8 @@ impl Driver {
                 outbox: VecDeque::new(),
                 performing: false,
                 riders: BTreeMap::new(),
+                expired: Vec::new(),
+                swept: Vec::new(),
                 audit: Vec::new(),
                 closed: false,
                 entries: 0,
@@ -392,10 +399,13 @@ impl Driver {
                     key,
                     value,
                 });
+            // Deletions first: a key that is used again in this batch stays.
+            let expired = std::mem::take(&mut core.expired).into_iter();
+            let written = output.writes.into_iter().map(put).chain(riders).chain(writes);
             let batch = Batch {
                 entries: output.entries,
                 audit: std::mem::take(&mut core.audit),
-                writes: output.writes.into_iter().map(put).chain(riders).chain(writes).collect(),
+                writes: expired.chain(written).collect(),
             };
             let appended = self.store.append(batch).inspect_err(|error| self.fail(error))?;
             if appended != decided.position {
@@ -446,7 +456,29 @@ impl Driver {
         let checkpoint = core.shard.checkpoint();
         (core.entries, core.bytes) = (0, 0);
         let written = self.store.checkpoint(Position(checkpoint.position), checkpoint.records);
-        Ok(written.inspect_err(|error| self.fail(error))?)
+        written.inspect_err(|error| self.fail(error))?;
+        self.sweep(core)
+    }
+
+    /// Looks through a part of the idempotency keys for those past their time: each checkpoint takes up where the last one stopped, so that the
+    /// table stays near the keys of one day.
+    fn sweep(&self, core: &mut Core) -> Result<(), Error> {
+        let now = self.clock.now();
+        let range = Range::all().after(&std::mem::take(&mut core.swept));
+        let rows = self.store.scan(IDEMPOTENCY, &range, SWEPT_ROWS)?;
+        if rows.len() == SWEPT_ROWS {
+            core.swept = rows.last().map(|(key, _)| key.clone()).unwrap_or_default();
+        }
+        for (key, value) in rows {
+            let remembered: Remembered = decode(&value)?;
+            if remembered.until < now {
+                core.expired.push(Write::Delete {
+                    table: IDEMPOTENCY,
+                    key,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Reads the rows that a command needs, pending writes first.
