@@ -23,7 +23,7 @@ use wasmtime::Store;
 
 use crate::{
     Host,
-    caps::{artifacts, base::Base, clocks::Clock},
+    caps::{artifacts, base::Base, clocks::Clock, environment},
     control::Control,
     convert,
     ctx::{Ctx, Grants},
@@ -91,7 +91,10 @@ impl Prepared {
         let ctx = store.data_mut();
         usage.peak_memory = Size(ctx.limiter.peak());
         let end = outcome::end(returned, limits, ctx.limiter.has_refused());
-        let (denials, log) = (ctx.base.denials.take(), ctx.base.log.take());
+        let (mut denials, log) = (ctx.base.denials.take(), ctx.base.log.take());
+        if !matches!(end, End::Finished(_)) {
+            denials.retain(|denial| denial.what != environment::READ);
+        }
         drop(store);
         remove(workspace);
         usage.wall = millis(began.elapsed());

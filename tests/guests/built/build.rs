@@ -1,6 +1,11 @@
 //! Builds the examples of `skep-test-guests` into a target directory of its own (the outer cargo holds a lock on the usual one) and writes
 //! one constant for each.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts through the environment"
+)]
+
 use std::{env, fmt::Write as _, fs, path::Path, process::Command};
 
 fn main() {

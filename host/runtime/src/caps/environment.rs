@@ -2,7 +2,7 @@
 //! There are no arguments, standard input is closed, nothing is a terminal, and nothing is ever inherited from the host.
 //!
 //! Reading the environment where nothing of it was granted is noted as a denial, and so is asking for arguments. The standard libraries of some
-//! languages do so by themselves, Rust's when it panics; then the note says no more than that.
+//! languages do so by themselves, Rust's when it panics: so an attempt that trapped is not told to have read it.
 
 use skep_rules::reason::Reason;
 use wasmtime::component::{Linker, Resource};
@@ -22,6 +22,9 @@ use super::{
     base::{Base, Get, HasBase},
     output::Source,
 };
+
+/// What the note of a read says.
+pub(crate) const READ: &str = "read the environment";
 
 /// Links `wasi:cli` without `run`.
 ///
@@ -44,7 +47,7 @@ impl environment::Host for Base {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         self.meter.charge(0)?;
         if self.env.is_empty() {
-            self.denials.note(Reason::CapabilityDenied, "read the environment");
+            self.denials.note(Reason::CapabilityDenied, READ);
         }
         Ok(self.env.clone())
     }

@@ -9,7 +9,7 @@ pub(crate) mod artifacts;
 pub(crate) mod base;
 pub(crate) mod clocks;
 mod context;
-mod environment;
+pub(crate) mod environment;
 mod files;
 mod heartbeat;
 mod log;
