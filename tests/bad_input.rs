@@ -88,8 +88,7 @@ fn manifests_are_refused_with_line_and_column() {
         ),
         (
             "mount that is not there",
-            format!("[[mount]]\nguest = \"/in\"\nhost = \"/no/such/place\"\n")
-                .replace("[[mount]]", "name = \"x\"\n[[mount]]")
+            "[[mount]]\nguest = \"/in\"\nhost = \"/no/such/place\"\n".replace("[[mount]]", "name = \"x\"\n[[mount]]")
                 + &base["name = \"x\"\n".len()..],
             "/no/such/place",
         ),

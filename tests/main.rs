@@ -1,5 +1,13 @@
 //! The whole-host tests: the real binary, real components, real HTTP. One module per behaviour.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::let_underscore_must_use,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic, also in the functions that tests share"
+)]
+
 mod harness;
 
 /// Every limit ends an attempt with its reason code, and nothing else.

@@ -1,5 +1,7 @@
 //! The repository checks itself: rules that live only in prose decay. Each test names the rule that it keeps.
 
+#![expect(clippy::panic, reason = "a test may panic, also in the functions that tests share")]
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -1,6 +1,14 @@
 //! How fast and how small: `cargo bench -p skep --bench figures -- NAME…` prints one JSON line per figure, all of them without a name. Baselines and
 //! floors are taken in the same run, because absolute values move with whatever else the machine does.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    reason = "a bench reads the clock, computes with what it read, and may panic"
+)]
+
 mod demo;
 mod journal;
 mod metering;

@@ -15,7 +15,7 @@ mod bindings {
     wasmtime::component::bindgen!({ path: "../../wit", world: "executor-agent", imports: { default: trappable }, exports: { default: async } });
 }
 
-use bindings::skep::agent::{artifacts, context, heartbeat, log, types};
+use bindings::skep::agent::{heartbeat, log, types};
 
 /// The baseline's host: stock WASI and imports that do nothing.
 struct Plain {

@@ -136,7 +136,8 @@ impl Control {
     }
 
     /// The signs of life since the last call; `None` when there are none. For one caller.
-    pub(crate) fn beat(&self) -> Option<Beat> {
+    #[must_use]
+    pub fn beat(&self) -> Option<Beat> {
         let crossings = self.pulse.crossings();
         let yields = self.yields.load(Ordering::Relaxed);
         let percent = self.percent.load(Ordering::Relaxed);
