@@ -52,7 +52,6 @@ pub(crate) fn document(report: &Report) -> Result<Vec<u8>, Failure> {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
