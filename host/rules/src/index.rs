@@ -197,12 +197,15 @@ impl Index {
         !self.unstopped.contains_key(&crew) && self.loose_in(crew).next().is_none()
     }
 
+    /// The tasks of a crew that are in memory.
+    pub(crate) fn tasks_of(&self, crew: CrewId) -> impl Iterator<Item = TaskId> + '_ {
+        let range = self.tasks_of.range((crew, TaskId::new(0, 0))..);
+        range.take_while(move |(of, _)| *of == crew).map(|(_, task)| *task)
+    }
+
     /// Whether any task of a crew is in memory.
     pub(crate) fn has_tasks(&self, crew: CrewId) -> bool {
-        self.tasks_of
-            .range((crew, TaskId::new(0, 0))..)
-            .next()
-            .is_some_and(|(of, _)| *of == crew)
+        self.tasks_of(crew).next().is_some()
     }
 
     pub(crate) fn loose_in(&self, crew: CrewId) -> impl Iterator<Item = TaskId> + '_ {

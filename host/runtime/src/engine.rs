@@ -198,9 +198,10 @@ fn pool(tier: Tier, slots: u32) -> PoolingAllocationConfig {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
-        .total_core_instances(slots.saturating_mul(8))
+        // As many as every attempt may have, so that none can use up another's; memories alone are reserved address space and must do with less.
+        .total_core_instances(slots.saturating_mul(limits.instances))
         .total_memories(slots.saturating_mul(if large { 4 } else { 2 }))
-        .total_tables(slots.saturating_mul(4))
+        .total_tables(slots.saturating_mul(limits.tables))
         .total_stacks(slots)
         .max_core_instances_per_component(limits.instances)
         .max_memories_per_component(limits.memories)

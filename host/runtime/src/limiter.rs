@@ -52,6 +52,8 @@ impl Total {
 pub(crate) struct Limiter {
     total: Arc<Total>,
     charged: u64,
+    /// What the host itself holds for the attempt: blobs being written.
+    lent: u64,
     /// Bytes of all memories, now and at most; how many are allowed.
     held: u64,
     peak: u64,
@@ -72,6 +74,7 @@ impl Limiter {
         Limiter {
             total,
             charged: 0,
+            lent: 0,
             held: 0,
             peak: 0,
             most: limits.memory.0,
@@ -83,12 +86,30 @@ impl Limiter {
         }
     }
 
+    /// Takes note of bytes that the host holds for the attempt, outside its memories.
+    ///
+    /// # Errors
+    /// When all attempts together hold what they may.
+    pub(crate) fn lend(&mut self, bytes: u64) -> Result<(), Overload> {
+        self.total.take(bytes)?;
+        self.lent += bytes;
+        Ok(())
+    }
+
+    /// Takes back what was lent.
+    pub(crate) fn take_back(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.lent);
+        self.lent -= bytes;
+        self.total.give(bytes);
+    }
+
     /// The most linear memory that was held.
     pub(crate) fn peak(&self) -> u64 {
         self.peak
     }
 
-    /// Whether the attempt was ever refused memory or a table: what tells an allocation failure from another `unreachable`.
+    /// Whether the last thing that the attempt asked for, memory or a table, was refused: what tells an allocation failure from another
+    /// `unreachable`.
     pub(crate) fn has_refused(&self) -> bool {
         self.refused
     }
@@ -102,7 +123,7 @@ impl Limiter {
 
 impl Drop for Limiter {
     fn drop(&mut self) {
-        self.total.give(self.charged);
+        self.total.give(self.charged + self.lent);
     }
 }
 
@@ -117,6 +138,8 @@ impl ResourceLimiter for Limiter {
         self.total.take(due)?;
         self.charged += due;
         self.held = held;
+        // It has gone on after a refusal: what it ends of later is something else.
+        self.refused = false;
         self.peak = self.peak.max(held);
         self.asked = (more, 0);
         Ok(true)

@@ -106,7 +106,7 @@ fn failed(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> End
         );
         return stopped(Reason::HostcallLimit, message);
     }
-    if memory_refused || text.contains("resource limit exceeded") {
+    if text.contains("exceeds memory limits") || text.contains("resource limit exceeded") {
         return stopped(Reason::MemoryLimit, format!("{text}; the limit is {}", limits.memory));
     }
     // Everything else that a call can fail of is a value that breaks the rules of the component model.

@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
 use minicbor::{Decode, Encode};
@@ -11,7 +11,7 @@ use skep_rules::{
     command::{Command, children_of},
     id::{AgentId, CrewId, Digest, TaskId},
     limits::{MAX_ARTIFACT_BYTES, MAX_COMPONENT_BYTES, MAX_MEDIA_BYTES, MAX_PIECE_BYTES, MAX_STORED_LOG_BYTES},
-    plan::Artifact,
+    plan::{Artifact, Outcome, Payload},
     quantity::Time,
     reason::Reason,
     seam::{End, HostCall, HostReply, Lease, LogLine, RunnerEvent},
@@ -93,6 +93,7 @@ fn take(driver: &Driver, event: RunnerEvent) -> Result<(), Error> {
             if let End::HostFault { message } = &end {
                 tracing::error!(task = %lease.task, agent = %lease.agent, message, "an attempt ended by a fault of the host");
             }
+            let end = known(driver, lease, end)?;
             let writes = StoredLog::of(lease, &end, driver.clock.now(), log);
             let command = Command::AttemptEnded {
                 lease,
@@ -137,10 +138,45 @@ fn answer(driver: &Driver, call: HostCall) -> HostReply {
     })
 }
 
+/// An end whose artifacts are the crew's own, as they were stored: an agent may return any digest, length and media type. One that is not there
+/// is no result.
+fn known(driver: &Driver, lease: Lease, mut end: End) -> Result<End, Error> {
+    let payloads: Vec<&mut Payload> = match &mut end {
+        End::Finished(Outcome::Done(payload)) => vec![payload],
+        End::Finished(Outcome::Plan(plan)) => plan.nodes.iter_mut().map(|node| &mut node.input).collect(),
+        _ => return Ok(end),
+    };
+    for payload in payloads {
+        let Payload::Artifact(returned) = payload else { continue };
+        // Without a crew the lease is fenced, and the decision will say so.
+        let Some(crew) = crew_of(driver, lease)? else {
+            return Ok(end);
+        };
+        match artifact(driver, crew, returned.digest)? {
+            Some(stored) => *returned = stored,
+            None => {
+                let message = format!(
+                    "the agent returned the artifact {}, which its crew does not have",
+                    returned.digest
+                );
+                return Ok(End::Stopped {
+                    reason: Reason::InvalidInput,
+                    message,
+                });
+            }
+        }
+    }
+    Ok(end)
+}
+
 fn put_artifact(driver: &Driver, lease: Lease, bytes: &[u8], media: String) -> Result<HostReply, Error> {
     let size = bytes.len() as u64;
     if size > MAX_ARTIFACT_BYTES || media.len() > MAX_MEDIA_BYTES {
         return Ok(HostReply::Refused(Reason::QuotaExceeded));
+    }
+    // A full disk fails the host: agents are the first who must do without.
+    if driver.low_space.load(Ordering::Relaxed) {
+        return Ok(HostReply::Refused(Reason::Overloaded));
     }
     let Some(crew) = crew_of(driver, lease)? else {
         return Ok(HostReply::Refused(Reason::Fenced));

@@ -67,7 +67,7 @@ pub(crate) fn crew(state: &State, crew: &Crew) -> api::crew::Crew {
         .filter(|agent| matches!(agent.phase, Phase::Ready | Phase::Busy))
         .count();
     let mut tasks = api::crew::TaskCounts::default();
-    for task in state.tasks().filter(|task| task.crew == crew.id) {
+    for task in state.tasks_of(crew.id) {
         let count = match api::task::Status::from(task.state) {
             api::task::Status::Pending => &mut tasks.pending,
             api::task::Status::InProgress => &mut tasks.in_progress,

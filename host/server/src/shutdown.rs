@@ -21,7 +21,12 @@ pub(crate) async fn stop(host: Host) -> Result<(), Error> {
     let closed = driver.close();
     host.runner.stop().await;
     driver.blocking.close();
-    driver.blocking.wait().await;
+    if tokio::time::timeout(GRACE.duration(), driver.blocking.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some reads of the host did not end in time");
+    }
     let written = closed.and_then(|()| driver.checkpoint());
     let flushed = {
         let store = driver.store.clone();

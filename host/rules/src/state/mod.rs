@@ -173,6 +173,11 @@ impl State {
         self.index.agents_of(crew).filter_map(|id| self.agents.get(&id))
     }
 
+    /// The tasks of a crew that are in memory.
+    pub fn tasks_of(&self, crew: CrewId) -> impl Iterator<Item = &Task> {
+        self.index.tasks_of(crew).filter_map(|id| self.tasks.get(&id))
+    }
+
     /// What an agent is: its plugin, its roles, what it holds.
     #[must_use]
     pub fn member_of(&self, agent: &Agent) -> Option<&Member> {

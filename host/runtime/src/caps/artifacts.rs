@@ -70,6 +70,7 @@ impl crate::ctx::Ctx {
             None if piece.len() > MAX_PIECE_BYTES => Err(Error::InvalidInput),
             None if more > self.artifacts.left || size > MAX_ARTIFACT_BYTES => Err(Error::QuotaExceeded),
             None => {
+                self.limiter.lend(more)?;
                 self.artifacts.left -= more;
                 writer.bytes.extend_from_slice(piece);
                 Ok(())
@@ -137,6 +138,7 @@ impl artifacts::HostWriter for crate::ctx::Ctx {
     async fn finish(&mut self, writer: Resource<Writer>) -> wasmtime::Result<Result<Artifact, Error>> {
         let Writer { media, bytes, flaw } = self.base.table.delete(writer)?;
         self.artifacts.writers = self.artifacts.writers.saturating_sub(1);
+        self.limiter.take_back(bytes.len() as u64);
         if !self.cross(Capability::Artifacts, bytes.len())? {
             return Ok(Err(self.refuse(Error::CapabilityDenied, "artifacts.finish")));
         }
@@ -160,7 +162,8 @@ impl artifacts::HostWriter for crate::ctx::Ctx {
     }
 
     fn drop(&mut self, writer: Resource<Writer>) -> wasmtime::Result<()> {
-        self.base.table.delete(writer)?;
+        let dropped = self.base.table.delete(writer)?;
+        self.limiter.take_back(dropped.bytes.len() as u64);
         self.artifacts.writers = self.artifacts.writers.saturating_sub(1);
         Ok(())
     }
