@@ -29,6 +29,9 @@ const DEFAULT_MAPPINGS: u64 = 65_530;
 const RESERVATION: u64 = 4 << 30;
 /// Memory of a slot that is cleared instead of given back when the slot is recycled.
 const KEEP_RESIDENT: usize = 64 << 10;
+/// The same of its tables and its stack: what a usual attempt touches of them.
+const KEEP_TABLE: usize = 8 << 10;
+const KEEP_STACK: usize = 32 << 10;
 /// Slots whose memory is given back in one go.
 const DECOMMIT_BATCH: usize = 64;
 /// The stack of the guest, and of guest and host together: host functions run on the same stack and overflowing it there ends the process.
@@ -187,7 +190,8 @@ fn config(tier: Tier, slots: u32, reservation: u64) -> Config {
         .wasm_backtrace_max_frames(Some(BACKTRACE))
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .memory_reservation(reservation)
-        .memory_init_cow(true)
+        // Copying data segments into pages that stay resident beats mapping them anew: mappings are a lock that two threads fight over.
+        .memory_init_cow(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(tier, slots + WARMING)));
     config
 }
@@ -211,6 +215,8 @@ fn pool(tier: Tier, slots: u32) -> PoolingAllocationConfig {
         .max_memory_size(size(limits.memory.0))
         .table_elements(size(limits.table_elements))
         .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_TABLE)
+        .async_stack_keep_resident(KEEP_STACK)
         .decommit_batch_size(DECOMMIT_BATCH)
         .pagemap_scan(Enabled::No);
     pool
