@@ -44,7 +44,7 @@ pub struct Control {
     percent: AtomicU8,
     /// Times that the guest used up [`YIELD_FUEL`] and gave way: the evidence of a guest that only computes.
     yields: AtomicU64,
-    /// When the poll under way began, in microseconds of the runner's clock plus one; 0 between polls. For the watchdog.
+    /// When the poll under way began, in microseconds of the watchdog's clock plus one; 0 between polls. For the watchdog.
     polling: AtomicU64,
     /// The poll under way has been woken from within, which is how a fuel yield looks from outside.
     woken: AtomicBool,
@@ -78,7 +78,7 @@ impl Control {
         self.lease
     }
 
-    /// Ends the attempt as cancelled, at its next yield or at once where it waits.
+    /// Ends the attempt as cancelled, at its next yield or call, or at once where it waits.
     pub fn cancel(&self) {
         self.halt(Halt::Cancelled);
     }
@@ -88,6 +88,7 @@ impl Control {
         let _first = self
             .halt
             .compare_exchange(0, halt as u8, Ordering::Relaxed, Ordering::Relaxed);
+        self.pulse.stop();
         self.waker.wake();
     }
 
@@ -113,7 +114,7 @@ impl Control {
         self.percent.store(percent.min(100), Ordering::Relaxed);
     }
 
-    /// A poll begins, `now` by the runner's clock; `waker` is the task's.
+    /// A poll begins, `now` by the watchdog's clock; `waker` is the task's.
     pub(crate) fn enter(&self, now: u64, waker: &std::task::Waker) {
         self.waker.register(waker);
         self.woken.store(false, Ordering::Relaxed);
@@ -128,11 +129,11 @@ impl Control {
         }
     }
 
-    /// Since when the guest computes without a yield, in microseconds of the runner's clock; `None` while it does not, or waits for the operating
-    /// system inside a host call.
+    /// Since when the guest computes without giving way or being seen by its meter, in microseconds of the watchdog's clock; `None` while it does
+    /// not, or waits for the operating system inside a host call.
     pub(crate) fn polling_since(&self) -> Option<u64> {
         let since = self.polling.load(Ordering::Relaxed).checked_sub(1)?;
-        (!self.pulse.is_waiting()).then_some(since)
+        (!self.pulse.is_waiting()).then(|| since.max(self.pulse.seen()))
     }
 
     /// The signs of life since the last call; `None` when there are none. For one caller.

@@ -266,7 +266,8 @@ fn lacks(export: Export) -> Stop {
 }
 
 /// Runs a call under its deadline and its control. Both are looked at before each poll, and guests that compute are polled again after each
-/// [`YIELD_FUEL`]; a timer covers those that wait. What is left when this returns can only be dropped.
+/// [`YIELD_FUEL`]; the meter looks at them inside a poll that holds many calls, and a timer covers guests that wait. What is left when this returns
+/// can only be dropped.
 async fn guard(
     call: impl Future<Output = wasmtime::Result<Outcome>>,
     control: &Arc<Control>,
@@ -275,6 +276,9 @@ async fn guard(
 ) -> Return {
     let mut call = std::pin::pin!(call);
     let mut timer: Option<Pin<Box<tokio::time::Sleep>>> = None;
+    let left = deadline.duration().saturating_sub(began.elapsed());
+    let left = u64::try_from(left.as_micros()).unwrap_or(u64::MAX);
+    control.pulse.end_at(watchdog::now().saturating_add(left));
     let own = Waker::from(control.clone());
     std::future::poll_fn(|cx: &mut Context<'_>| {
         let now = began.elapsed();
@@ -290,7 +294,7 @@ async fn guard(
         let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut Context::from_waker(&own))));
         control.leave(matches!(polled, Ok(Poll::Pending)));
         match polled {
-            Ok(Poll::Ready(result)) => return Poll::Ready(Return::Called(result)),
+            Ok(Poll::Ready(result)) => return Poll::Ready(called(result, control)),
             Err(panic) => return Poll::Ready(Return::Panicked(text(&*panic))),
             Ok(Poll::Pending) => {}
         }
@@ -303,6 +307,19 @@ async fn guard(
         }
     })
     .await
+}
+
+/// What a call that is over came to: one that the meter ended was ended for the reason that the meter looked for.
+fn called(result: wasmtime::Result<Outcome>, control: &Control) -> Return {
+    let Err(error) = &result else {
+        return Return::Called(result);
+    };
+    let overdue = |stop: &Stop| stop.reason == Reason::DeadlineExceeded;
+    match control.halted() {
+        Some(halt) => Return::Halted(halt),
+        None if error.downcast_ref().is_some_and(overdue) => Return::Deadline,
+        None => Return::Called(result),
+    }
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {

@@ -1,5 +1,6 @@
-//! How often a guest may call its host. A host call costs host time but no fuel, so a guest that does nothing else is stopped here; the same
-//! counter is the evidence of life that heartbeats are made of.
+//! How often a guest may call its host. A host call costs host time but no fuel, so a guest that does nothing else is stopped here, also by a
+//! cancel or its deadline: without that, one poll could hold any number of slow calls. The same counter is the evidence of life that heartbeats are
+//! made of.
 
 use std::sync::{
     Arc,
@@ -8,10 +9,11 @@ use std::sync::{
 
 use skep_rules::reason::Reason;
 
-use crate::caps::clocks::Clock;
+use crate::{caps::clocks::Clock, watchdog};
 
-/// Calls between two looks at the clock: at the highest rate a look is then taken every 5 ms, and it costs nothing per call.
-const SLICE: u64 = 1_000;
+/// Calls between two looks at the clock. Many enough that a look costs nothing per call, and few enough that one is taken within some hundred
+/// microseconds: every second call that moves 1 MiB takes one.
+const SLICE: u64 = 100;
 /// Bytes that a call may move for the price of one call.
 const BYTES_PER_CALL: u64 = 16 << 10;
 /// Tokens are millionths of a call, so that refilling by microseconds loses nothing to rounding.
@@ -38,12 +40,30 @@ impl Stop {
 }
 
 /// What others may see of an attempt while it runs, without touching its store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pulse {
     /// Calls into the host so far. Written by the one thread that runs the store, read by whoever makes beats.
     crossings: AtomicU64,
     /// The thread sits in a file operation of the operating system; a watchdog must not take that for a guest that does not yield.
     waiting: AtomicBool,
+    /// The next call ends the attempt.
+    stop: AtomicBool,
+    /// When the thread was last seen inside a call, in microseconds of the watchdog's clock: since then it can have been stopped.
+    seen: AtomicU64,
+    /// When the attempt must end, in microseconds of the watchdog's clock. Set once, before the first call.
+    deadline: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Pulse {
+            crossings: AtomicU64::new(0),
+            waiting: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            seen: AtomicU64::new(0),
+            deadline: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 impl Pulse {
@@ -54,17 +74,43 @@ impl Pulse {
 
     /// Whether the guest's thread waits for the operating system inside a host call.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed)
+        // Pairs with the end of waiting: whoever sees that also sees when it was.
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Makes the next call end the attempt.
+    pub(crate) fn stop(&self) {
+        // Pairs with `charge`: whoever is stopped also sees why.
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Makes the first look at the clock at or after `deadline` end the attempt; in microseconds of the watchdog's clock.
+    pub(crate) fn end_at(&self, deadline: u64) {
+        self.deadline.store(deadline, Ordering::Relaxed);
+    }
+
+    /// When the thread was last seen inside a call, in microseconds of the watchdog's clock.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// Says that the thread is inside a call at `now`, and whether the deadline has passed.
+    fn look(&self, now: u64) -> bool {
+        self.seen.store(now, Ordering::Relaxed);
+        now >= self.deadline.load(Ordering::Relaxed)
     }
 }
 
-/// Says, while it lives, that the thread waits for the operating system.
+/// Says, while it lives, that the thread waits for the operating system. When that took the attempt past its deadline, the next call ends it.
 #[derive(Debug)]
 pub(crate) struct Waiting(Arc<Pulse>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waiting.store(false, Ordering::Relaxed);
+        if self.0.look(watchdog::now()) {
+            self.0.stop();
+        }
+        self.0.waiting.store(false, Ordering::Release);
     }
 }
 
@@ -100,11 +146,15 @@ impl Meter {
     ///
     /// # Errors
     /// [`Stop`] with `rate-limited` when the burst is used up: the attempt ends. There is no waiting instead, because most of these calls cannot
-    /// wait, and a guest that makes 200,000 calls a second has lost its way.
+    /// wait, and a guest that makes 200,000 calls a second has lost its way. [`Stop`] with `deadline-exceeded` or `cancelled` when the attempt is to
+    /// end anyway.
     pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), Stop> {
         let crossings = &self.pulse.crossings;
         // One writer: a plain add is enough and is what makes this cheap.
         crossings.store(crossings.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if self.pulse.stop.load(Ordering::Acquire) {
+            return Err(self.stopped());
+        }
         let price = 1 + bytes / BYTES_PER_CALL;
         match self.slice.checked_sub(price) {
             Some(left) => {
@@ -121,8 +171,20 @@ impl Meter {
         Waiting(self.pulse.clone())
     }
 
+    /// Why the attempt ends at this call. Who halted it knows better, and is asked by whoever gets this.
+    #[cold]
+    fn stopped(&self) -> Stop {
+        match self.pulse.look(watchdog::now()) {
+            true => Stop::new(Reason::DeadlineExceeded, "still running at its deadline"),
+            false => Stop::new(Reason::Cancelled, "ended from outside"),
+        }
+    }
+
     #[cold]
     fn refill(&mut self, price: u64) -> Result<(), Stop> {
+        if self.pulse.look(watchdog::now()) {
+            return Err(self.stopped());
+        }
         let now = self.clock.micros();
         let earned = now.saturating_sub(self.filled).saturating_mul(self.per_second);
         self.filled = now;
@@ -190,10 +252,42 @@ mod tests {
 
     #[test]
     fn waiting_is_seen_from_outside() {
-        let (meter, pulse) = meter(1);
+        let (mut meter, pulse) = meter(1);
         let waiting = meter.waiting();
         assert!(pulse.is_waiting());
+        let before = watchdog::now();
         drop(waiting);
-        assert!(!pulse.is_waiting());
+        assert!(!pulse.is_waiting() && pulse.seen() >= before);
+        assert!(meter.charge(0).is_ok());
+        pulse.end_at(watchdog::now());
+        drop(meter.waiting());
+        assert_eq!(meter.charge(0).unwrap_err().reason, Reason::DeadlineExceeded);
+    }
+
+    #[test]
+    fn the_first_call_after_a_stop_ends_the_attempt() {
+        let (mut meter, pulse) = meter(100_000);
+        meter.charge(0).unwrap();
+        pulse.stop();
+        assert_eq!(meter.charge(0).unwrap_err().reason, Reason::Cancelled);
+    }
+
+    #[test]
+    fn calls_after_the_deadline_end_the_attempt_soon() {
+        let passed = |bytes| {
+            let (mut meter, pulse) = meter(100_000);
+            meter.charge(0).unwrap();
+            pulse.end_at(watchdog::now());
+            let mut calls = 1;
+            let stop = loop {
+                match meter.charge(bytes) {
+                    Ok(()) => calls += 1,
+                    Err(stop) => break stop,
+                }
+            };
+            assert_eq!(stop.reason, Reason::DeadlineExceeded);
+            calls
+        };
+        assert_eq!((passed(0), passed(1 << 20)), (SLICE, 2));
     }
 }

@@ -372,6 +372,7 @@ async fn beats(shared: Weak<Shared>, stop: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use skep_rules::{
+        limits::YIELD_FUEL,
         plan::{Outcome, Payload},
         quantity::{Fuel, Millis, Size},
     };
@@ -458,6 +459,36 @@ mod tests {
         let (end, usage, ..) = trial.ended(1);
         assert_eq!(end, End::Cancelled);
         assert!(usage.fuel > Fuel(0));
+    }
+
+    #[test]
+    fn a_guest_that_only_calls_its_host_ends_in_time() {
+        let trial = Trial::new();
+        // Each call takes a millisecond and no fuel to speak of: within one poll there is room for thousands.
+        let draws = module(
+            r#"(module
+                (import "wasi:random/random@0.2.0" "get-random-bytes" (func $draw (param i64 i32)))
+                (memory (export "memory") 20)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
+                (func (export "skep:agent/executor@0.1.0#execute") (param i32) (result i32)
+                    (loop $again (call $draw (i64.const 0x7ffff) (i32.const 1024)) (br $again)) unreachable))"#,
+        );
+        let (end, usage, ..) = {
+            trial
+                .warm(&draws, 1, effective(|limits| limits.deadline = Millis(100)))
+                .unwrap();
+            trial.start(1, Call::Execute);
+            trial.started(1);
+            trial.ended(1)
+        };
+        assert_eq!(reason(&end), Some(Reason::DeadlineExceeded), "{end:?}");
+        assert!(usage.wall < Millis(1_000) && usage.fuel < Fuel(YIELD_FUEL), "{usage:?}");
+
+        trial.warm(&draws, 1, effective(|_| {})).unwrap();
+        trial.start(2, Call::Execute);
+        trial.started(2);
+        trial.runner.command(RunnerCommand::Cancel { lease: lease(2) });
+        assert_eq!(trial.ended(2).0, End::Cancelled);
     }
 
     #[test]

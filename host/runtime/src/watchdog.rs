@@ -1,5 +1,5 @@
-//! Ends the process when a guest computes and does not give way: that cannot happen unless fuel is broken, and then nothing inside the process can stop
-//! the guest. A thread of its own, because the threads that run guests may be the stuck ones.
+//! Ends the process when a guest computes and neither gives way nor calls its host: that cannot happen unless fuel is broken, and then nothing inside
+//! the process can stop the guest. A thread of its own, because the threads that run guests may be the stuck ones.
 
 use std::{
     sync::{
