@@ -26,7 +26,7 @@ fn every_limit_has_its_reason_code_and_leaves_the_host_well() {
         (json!({"do": "allocate"}), "memory-limit"),
         (json!({"do": "shout", "bytes": 2_000_000}), "hostcall-limit"),
         (json!({"do": "return", "bytes": 2_000_000}), "hostcall-limit"),
-        (json!({"do": "return", "bytes": 300_000}), "invalid-input"),
+        (json!({"do": "return", "bytes": 300_000}), "body-limit"),
         (json!({"do": "fail"}), "error"),
     ];
     for (act, code) in cases {

@@ -127,6 +127,10 @@ pub const YIELD_FUEL: u64 = 100_000;
 pub const WATCHDOG: Millis = Millis(1_000);
 /// Open descriptors of one attempt.
 pub const MAX_DESCRIPTORS: u32 = 64;
+/// Directory listings that one attempt may hold: each keeps the names of its directory in the host's memory. A walk that goes ten deep needs ten.
+pub const MAX_LISTINGS: u32 = 16;
+/// The longest that an agent may take to be instantiated while it is warmed.
+pub const WARM_UP: Millis = Millis(10_000);
 /// A path that a guest names: what operating systems take.
 pub const MAX_PATH_BYTES: usize = 4 << 10;
 /// Random bytes that one call hands out: they are made while the guest's thread waits.

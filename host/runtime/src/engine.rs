@@ -18,7 +18,7 @@ use crate::Error;
 /// Attempts of the tier `large` at a time: each may hold 512 MiB and sixteen memories.
 const LARGE_SLOTS: u32 = 500;
 /// Slots beyond those for attempts: instances that are made once while an agent is warmed.
-const WARMING: u32 = 16;
+pub(crate) const WARMING: u32 = 16;
 /// Memory mappings of one live attempt: two for its stack, four for its instance.
 const MAPPINGS_PER_SLOT: u64 = 6;
 /// Mappings left to the rest of the process: threads, files, compiled code.

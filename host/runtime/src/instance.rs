@@ -12,7 +12,7 @@ use std::{
 
 use skep_rules::{
     grant::Effective,
-    limits::{Limits, YIELD_FUEL},
+    limits::{Limits, WARM_UP, YIELD_FUEL},
     plan::Outcome,
     quantity::{Fuel, Millis, Size},
     reason::Reason,
@@ -146,7 +146,8 @@ impl Prepared {
                     self.linked.pre.instantiate_async(&mut store).await?;
                     Ok(Outcome::Accepted)
                 };
-                let returned = guard(inner, control, began, self.effective.limits.deadline).await;
+                let deadline = self.effective.limits.deadline.min(WARM_UP);
+                let returned = guard(inner, control, began, deadline).await;
                 outcome::end(returned, &self.effective.limits, store.data().limiter.has_refused())
             }
             Err(error) => self.stillborn(error, began).end,

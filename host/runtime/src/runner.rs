@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Error, Host, Options,
     control::{Control, Halt},
+    engine::WARMING,
     instance::{Ended, Prepared},
     plugin::Refused,
     sandbox::Sandbox,
@@ -56,6 +57,8 @@ struct Shared {
     tasks: TaskTracker,
     stop: CancellationToken,
     compilations: Semaphore,
+    /// Agents that are tried out at a time: the engine has as many slots beyond those for attempts.
+    warming: Semaphore,
     /// Agents that are ready or being made so. Locked for single look-ups and changes.
     agents: Mutex<HashMap<AgentId, Agent>>,
     /// Attempts that have not ended. Locked likewise; the loop of beats and the watchdog copy the list.
@@ -101,6 +104,7 @@ impl Runner {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             compilations: Semaphore::new(COMPILATIONS),
+            warming: Semaphore::new(WARMING as usize),
             agents: Mutex::default(),
             live: Mutex::default(),
         });
@@ -253,8 +257,25 @@ impl Shared {
             .await
             .map_err(|error| fault(format!("preparing failed: {error}")))??;
         drop(permit);
-        prepared.try_out(&Control::new(lease)).await?;
-        Ok(prepared)
+        let _slot = self.warming.acquire().await.map_err(|error| fault(error.to_string()))?;
+        loop {
+            match prepared.try_out(&Control::new(lease)).await {
+                // What is short now need not be short for ever: an agent is not given up for its neighbours' sake.
+                Err(Refused {
+                    reason: Reason::Overloaded,
+                    ..
+                }) if self.wants(lease) => tokio::time::sleep(BEAT).await,
+                tried => break tried.map(|()| prepared),
+            }
+        }
+    }
+
+    /// Whether an agent is still to be made ready, in this generation.
+    fn wants(&self, lease: Lease) -> bool {
+        !self.stop.is_cancelled()
+            && lock(&self.agents)
+                .get(&lease.agent)
+                .is_some_and(|agent| agent.generation == lease.generation)
     }
 
     /// Keeps what was made ready; false when nobody wants it any more.

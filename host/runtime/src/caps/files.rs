@@ -21,7 +21,7 @@ use std::{
 
 use skep_rules::{
     grant::Effective,
-    limits::{MAX_DESCRIPTORS, MAX_PATH_BYTES},
+    limits::{MAX_DESCRIPTORS, MAX_LISTINGS, MAX_PATH_BYTES},
     manifest::Access,
     reason::Reason,
 };
@@ -65,6 +65,8 @@ pub(super) struct Files {
     places: BTreeMap<u32, Place>,
     /// Open files and directories, streams into them included, as far as they still live; at most [`MAX_DESCRIPTORS`].
     open: Vec<Weak<std::fs::File>>,
+    /// Listings that still live; at most [`MAX_LISTINGS`].
+    listings: u32,
     denials: Denials,
 }
 
@@ -112,6 +114,7 @@ impl Files {
             mounts,
             places: BTreeMap::new(),
             open: Vec::new(),
+            listings: 0,
             denials,
         })
     }
@@ -480,9 +483,17 @@ impl types::HostDescriptor for Base {
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
         self.begin("list", &fd, LOOKUP)?;
+        if self.files.listings >= MAX_LISTINGS {
+            let message = format!("hold more than {MAX_LISTINGS} listings of directories at a time");
+            self.files.denials.note(Reason::HandleLimit, &message);
+            return Err(ErrorCode::Quota.into());
+        }
         let rep = fd.rep();
         let _waiting = self.meter.waiting();
         let result = self.library().read_directory(fd).await;
+        if result.is_ok() {
+            self.files.listings += 1;
+        }
         self.end_here("list", rep, result)
     }
 
@@ -759,6 +770,7 @@ impl types::HostDirectoryEntryStream for Base {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.files.listings = self.files.listings.saturating_sub(1);
         types::HostDirectoryEntryStream::drop(&mut self.library(), stream)
     }
 }
