@@ -23,13 +23,13 @@ use skep_runtime::{Control, Host, Options, Prepared, Sandbox};
 use crate::{percentiles, round, time};
 
 /// A host that holds one component and answers nothing else.
-struct Bench;
+struct Bench(&'static [u8]);
 
 impl Host for Bench {
     fn event(&self, _: RunnerEvent) {}
 
     fn component(&self, _: Digest) -> std::io::Result<Vec<u8>> {
-        Ok(FIGURES.to_vec())
+        Ok(self.0.to_vec())
     }
 
     fn call(&self, _: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
@@ -46,6 +46,10 @@ pub(crate) struct Ready {
 
 /// The guest `figures` under the limits of the tier `medium`, changed as asked.
 pub(crate) fn ready(slots: u32, change: impl FnOnce(&mut Limits)) -> Ready {
+    ready_of(FIGURES, slots, change)
+}
+
+fn ready_of(component: &'static [u8], slots: u32, change: impl FnOnce(&mut Limits)) -> Ready {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let options = Options {
         cache_dir: None,
@@ -73,7 +77,7 @@ pub(crate) fn ready(slots: u32, change: impl FnOnce(&mut Limits)) -> Ready {
         crew: CrewId::new(1, 0),
     };
     let agent = sandbox
-        .prepare(Arc::new(Bench), identity, Digest::of(FIGURES), effective)
+        .prepare(Arc::new(Bench(component)), identity, Digest::of(component), effective)
         .expect("the guest can be prepared");
     Ready {
         agent,
@@ -155,10 +159,11 @@ pub(crate) fn instantiate() -> Vec<Value> {
     ]
 }
 
-/// A call of an export of an instance that is there already.
+/// A call of an export of an instance that is there already: the bundled `echo`, which takes a small list of bytes and gives it back.
 pub(crate) fn call() -> Vec<Value> {
     const COUNT: u32 = 200_000;
-    let ready = ready(8, |_| {});
+    let echo = skep_bundled::get("echo").expect("echo is bundled").component;
+    let ready = ready_of(echo, 8, |_| {});
     let calls = || single(ready.agent.repeat(&control(), view(&json!([1, 2, 3])), COUNT)).expect("the calls finish");
     calls();
     let mut samples: Vec<Duration> = (0..5).map(|_| calls() / COUNT).collect();
