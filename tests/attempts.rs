@@ -6,7 +6,7 @@ use skep_built_guests::LIMITS;
 use crate::harness::Host;
 
 /// Small limits, so that each is reached quickly.
-const SMALL: &str = "limits = { tier = \"small\", fuel = \"2G\", deadline = \"2s\" }";
+const SMALL: &str = "limits = { tier = \"small\", fuel = \"1G\", deadline = \"5s\" }";
 
 fn task(act: Value) -> Value {
     json!({"description": "a limit", "crew": "limits", "input": act, "retry": {"maxRetries": 0}})
