@@ -129,6 +129,14 @@ pub const WATCHDOG: Millis = Millis(1_000);
 pub const MAX_DESCRIPTORS: u32 = 64;
 /// Directory listings that one attempt may hold: each keeps the names of its directory in the host's memory. A walk that goes ten deep needs ten.
 pub const MAX_LISTINGS: u32 = 16;
+/// Attempts of the tier `large` at a time: each may hold 512 MiB and sixteen memories.
+pub const MAX_LARGE_ATTEMPTS: u32 = 500;
+/// Slots beyond those for attempts: instances that are made once while an agent is warmed.
+pub const MAX_WARMING: u32 = 16;
+/// Components compiled at a time; each takes one core and up to hundreds of MiB.
+pub const MAX_COMPILATIONS: usize = 2;
+/// Threads for what may block: reading, compiling, removing workspaces.
+pub const MAX_BLOCKING_THREADS: usize = 16;
 /// The longest that an agent may take to be instantiated while it is warmed.
 pub const WARM_UP: Millis = Millis(10_000);
 /// A path that a guest names: what operating systems take.

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use skep_rules::limits::Tier;
+use skep_rules::limits::{MAX_LARGE_ATTEMPTS, MAX_WARMING, Tier};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
     WasmBacktraceDetails,
@@ -15,10 +15,6 @@ use wasmtime::{
 
 use crate::Error;
 
-/// Attempts of the tier `large` at a time: each may hold 512 MiB and sixteen memories.
-const LARGE_SLOTS: u32 = 500;
-/// Slots beyond those for attempts: instances that are made once while an agent is warmed.
-pub(crate) const WARMING: u32 = 16;
 /// Memory mappings of one live attempt: two for its stack, four for its instance.
 const MAPPINGS_PER_SLOT: u64 = 6;
 /// Mappings left to the rest of the process: threads, files, compiled code.
@@ -97,7 +93,7 @@ impl Engines {
         }
         // Where the small engine had to do with less address space, memories of this one are as large as they can grow, no larger.
         let reservation = self.reservation.min(RESERVATION).max(tier.limits().memory.0);
-        let slots = LARGE_SLOTS.min(self.slots);
+        let slots = MAX_LARGE_ATTEMPTS.min(self.slots);
         let engine = Engine::new(&config(tier, slots, reservation)).map_err(|error| unusable(&error))?;
         *large = Some(engine.clone());
         Ok(engine)
@@ -129,7 +125,7 @@ fn fitting(wished: u32) -> u32 {
 }
 
 fn slots_within(mappings: u64) -> u32 {
-    let reserved = MAPPINGS_RESERVED + MAPPINGS_PER_SLOT * u64::from(LARGE_SLOTS + 2 * WARMING);
+    let reserved = MAPPINGS_RESERVED + MAPPINGS_PER_SLOT * u64::from(MAX_LARGE_ATTEMPTS + 2 * MAX_WARMING);
     let fit = mappings.saturating_sub(reserved) / MAPPINGS_PER_SLOT;
     u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, 1_000_000)
 }
@@ -192,7 +188,7 @@ fn config(tier: Tier, slots: u32, reservation: u64) -> Config {
         .memory_reservation(reservation)
         // Copying data segments into pages that stay resident beats mapping them anew: mappings are a lock that two threads fight over.
         .memory_init_cow(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(tier, slots + WARMING)));
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(tier, slots + MAX_WARMING)));
     config
 }
 

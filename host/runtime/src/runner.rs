@@ -10,6 +10,7 @@ use std::{
 use skep_rules::{
     grant::Effective,
     id::{AgentId, Digest},
+    limits::{MAX_BLOCKING_THREADS, MAX_COMPILATIONS, MAX_WARMING},
     reason::Reason,
     seam::{Beat, Call, End, Identity, Lease, RunnerCommand, RunnerEvent, TaskView, Usage},
 };
@@ -22,7 +23,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Error, Host, Options,
     control::{Control, Halt},
-    engine::WARMING,
     instance::{Ended, Prepared},
     plugin::Refused,
     sandbox::Sandbox,
@@ -33,10 +33,6 @@ use crate::{
 const BEAT: Duration = Duration::from_secs(1);
 /// How long stopping waits for attempts: each ends at its next yield or at once, so this is reached only when one of them cannot be stopped.
 const STOP: Duration = Duration::from_secs(5);
-/// Threads for what may block: reading, compiling, removing workspaces.
-const BLOCKING_THREADS: usize = 16;
-/// Components compiled at a time; each takes one core and up to hundreds of MiB.
-const COMPILATIONS: usize = 2;
 
 /// Runs attempts of agents. Stops when it is dropped; [`Runner::stop`] also waits.
 #[derive(Debug)]
@@ -92,7 +88,7 @@ impl Runner {
         let sandbox = Sandbox::new(&options)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.guest_threads.max(1))
-            .max_blocking_threads(BLOCKING_THREADS)
+            .max_blocking_threads(MAX_BLOCKING_THREADS)
             .thread_name("guest")
             .enable_time()
             .build()
@@ -103,8 +99,8 @@ impl Runner {
             handle: runtime.handle().clone(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            compilations: Semaphore::new(COMPILATIONS),
-            warming: Semaphore::new(WARMING as usize),
+            compilations: Semaphore::new(MAX_COMPILATIONS),
+            warming: Semaphore::new(MAX_WARMING as usize),
             agents: Mutex::default(),
             live: Mutex::default(),
         });
