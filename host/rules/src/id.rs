@@ -255,6 +255,18 @@ impl PluginName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The first half: a [`Name`].
+    #[must_use]
+    pub fn publisher(&self) -> &str {
+        self.0.split_once('/').map_or("", |(publisher, _)| publisher)
+    }
+
+    /// The second half: a [`Name`].
+    #[must_use]
+    pub fn plugin(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, plugin)| plugin)
+    }
 }
 
 impl fmt::Display for PluginName {

@@ -184,6 +184,37 @@ pub const LOW_SPACE: u64 = 256 * MIB;
 /// How often the free space is looked at.
 pub const SPACE_CHECK: Millis = Millis(5_000);
 
+/// An envelope: a statement and its signatures.
+pub const MAX_ENVELOPE_BYTES: usize = 64 << 10;
+/// The envelope of a document of trust: its base64 and its signatures.
+pub const MAX_METADATA_ENVELOPE_BYTES: usize = 400 << 10;
+/// A signed document: what one entry of the journal can carry.
+pub const MAX_METADATA_BYTES: usize = 256 << 10;
+/// Signatures in one envelope; each costs a verification.
+pub const MAX_SIGNATURES: usize = 16;
+/// Keys of one role.
+pub const MAX_KEYS: usize = 16;
+/// Publishers that a host trusts, and names that one of them may sign.
+pub const MAX_PUBLISHERS: usize = 500;
+/// Revoked keys, files and minimum releases, together: they travel in one record.
+pub const MAX_REVOCATIONS: usize = 3_000;
+/// The longest life of a release and of a publisher's keys: 400 days.
+pub const MAX_RELEASE_LIFE: Millis = Millis(400 * 86_400_000);
+/// The longest life of a root: a year.
+pub const MAX_ROOT_LIFE: Millis = Millis(366 * 86_400_000);
+/// The longest life of an index.
+pub const MAX_INDEX_LIFE: Millis = Millis(7 * 86_400_000);
+/// The longest life of a clock: that of a host without a network.
+pub const MAX_CLOCK_LIFE: Millis = Millis(90 * 86_400_000);
+/// How far ahead of this host's clock a publisher's may be.
+pub const CLOCK_SKEW: Millis = Millis(300_000);
+/// How often running agents are compared with what is revoked.
+pub const REVOCATION_SWEEP: Millis = Millis(60_000);
+/// How long the sweep lets the attempts of a revoked plugin finish.
+pub const REVOCATION_DRAIN: Millis = Millis(10_000);
+/// A reason that a person gives for an act.
+pub const MAX_REASON_BYTES: usize = 256;
+
 /// How much of everything an agent of a size may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 #[cbor(index_only)]

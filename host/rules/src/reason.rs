@@ -76,6 +76,21 @@ reasons! {
     31 DataDirectory "data-directory": "The data directory is locked, foreign, damaged or cannot be used.", "Run `skep doctor`; one host at a time may hold a data directory.";
     32 HostFault "host-fault": "The host itself failed: this is a bug of Skep, not of the agent.", "Please report it with the log lines around it.";
     33 Interrupted "interrupted": "The attempt was lost when its host stopped; it does not count.", "Nothing: the task runs again.";
+    34 SignatureMissing "signature-missing": "The plugin comes without a signature.", "Sign it with `skep sign`, and send `name.wasm.sig` along; only `skep up --dev` takes unsigned plugins.";
+    35 SignatureInvalid "signature-invalid": "The envelope is not one, or no signature in it holds.", "Sign the file again with `skep sign`; `skep verify --explain` names the first check that fails.";
+    36 Modified "modified": "The file is not the one that was signed.", "Get the file again from its publisher, or sign it anew if it is yours.";
+    37 SignerUntrusted "signer-untrusted": "It is signed, but by no key that is trusted for that name.", "Compare the key's words with its owner, then `skep key trust`.";
+    38 ThresholdUnmet "threshold-unmet": "Fewer trusted keys signed it than must.", "Have another of the publisher's keys sign it: `skep sign --add`.";
+    39 InvalidRelease "invalid-release": "The signed statement is not a release statement, or contradicts the file.", "Sign the file again with `skep sign`.";
+    40 Expired "expired": "A release, a key or a document of trust is past its time.", "Ask its owner for a newer one; a document of trust is renewed by whoever signs it.";
+    41 NotYetValid "not-yet-valid": "A release or a document of trust is not valid yet.", "Wait, or set the clock of this machine right.";
+    42 Rollback "rollback": "Something newer was seen before: this is an older release or document.", "Install the newest release; `--allow-downgrade REASON` installs an older one on the record.";
+    43 Revoked "revoked": "The key, the file or the release was revoked.", "Do not run it; ask its publisher for a release that is not revoked.";
+    44 ApprovalRequired "approval-required": "The update asks for more than the release that is installed, and nobody has approved that.", "Read `skep plugin diff`, then install it again and approve.";
+    45 FirstContact "first-contact": "It would be the first plugin of this publisher here, and nobody has typed the publisher's name.", "Install it again and type the name: `--publisher NAME`.";
+    46 CeilingExceeded "ceiling-exceeded": "The plugin wants more than its publisher may be given on this host.", "Raise the publisher's ceiling with `skep key trust`, if you mean it.";
+    47 InvalidMetadata "invalid-metadata": "A document of trust is not one, or says something that cannot be.", "Correct the place that the message names and sign it again.";
+    48 UnsupportedHost "unsupported-host": "The plugin needs a newer contract than this host offers.", "Update Skep, or install an older release.";
 }
 
 impl fmt::Display for Reason {
