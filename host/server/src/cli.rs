@@ -168,7 +168,22 @@ impl Exit {
             | Reason::InvalidInput
             | Reason::UnsupportedImport
             | Reason::CompileLimit
-            | Reason::NotAComponent => Exit::Invalid,
+            | Reason::NotAComponent
+            | Reason::SignatureMissing
+            | Reason::SignatureInvalid
+            | Reason::Modified
+            | Reason::SignerUntrusted
+            | Reason::ThresholdUnmet
+            | Reason::InvalidRelease
+            | Reason::Expired
+            | Reason::NotYetValid
+            | Reason::Rollback
+            | Reason::Revoked
+            | Reason::ApprovalRequired
+            | Reason::FirstContact
+            | Reason::CeilingExceeded
+            | Reason::InvalidMetadata
+            | Reason::UnsupportedHost => Exit::Invalid,
             Reason::FuelExhausted
             | Reason::MemoryLimit
             | Reason::StackOverflow
@@ -224,6 +239,7 @@ mod tests {
             (Reason::Conflict, 4),
             (Reason::Unauthenticated, 5),
             (Reason::NotAComponent, 6),
+            (Reason::SignerUntrusted, 6),
             (Reason::Trapped, 7),
             (Reason::DeadlineExceeded, 124),
         ] {

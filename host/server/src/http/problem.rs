@@ -141,7 +141,22 @@ fn status(code: Reason) -> StatusCode {
         | Reason::InvalidManifest
         | Reason::UnsupportedImport
         | Reason::CompileLimit
-        | Reason::NotAComponent => StatusCode::UNPROCESSABLE_ENTITY,
+        | Reason::NotAComponent
+        | Reason::SignatureMissing
+        | Reason::SignatureInvalid
+        | Reason::Modified
+        | Reason::SignerUntrusted
+        | Reason::ThresholdUnmet
+        | Reason::InvalidRelease
+        | Reason::Expired
+        | Reason::NotYetValid
+        | Reason::Rollback
+        | Reason::Revoked
+        | Reason::ApprovalRequired
+        | Reason::FirstContact
+        | Reason::CeilingExceeded
+        | Reason::InvalidMetadata
+        | Reason::UnsupportedHost => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::RateLimited | Reason::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         Reason::Overloaded | Reason::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         Reason::TimedOut => StatusCode::GATEWAY_TIMEOUT,
