@@ -10,6 +10,7 @@ use crate::{
     capability::{Capability, GrantWord},
     limits::{Limits, Tier, Wish},
     manifest::{Access, GuestPath, Manifest, Wants},
+    metadata::{self, Publisher},
     quantity::Size,
     reason::Reason,
 };
@@ -107,6 +108,10 @@ pub fn effective(
     ceiling: &Ceiling,
 ) -> Result<Effective, Refused> {
     let wants = &manifest.wants;
+    if !grants.http.is_empty() {
+        let message = "grants.http cannot be given: this host performs no HTTP yet; leave the key out";
+        return Err(Refused::new(Reason::CapabilityDenied, message.to_owned()));
+    }
     let over = |key: &str, granted: Size, wanted: Size| {
         let message =
             format!("grants.{key} = \"{granted}\" is more than the plugin wants (\"{wanted}\"); grant at most that");
@@ -222,6 +227,58 @@ pub fn agrees<'a>(imports: impl IntoIterator<Item = &'a str>, manifest: &Manifes
     }
 }
 
+/// Refuses a manifest that wants more than its publisher may be given on this host. A tier that is not named is the default one.
+///
+/// # Errors
+/// [`Reason::CeilingExceeded`]: names the key, what it wants and what would allow it.
+pub fn within(manifest: &Manifest, ceiling: &metadata::Ceiling) -> Result<(), Refused> {
+    let wants = &manifest.wants;
+    let tier = manifest.limits.tier.unwrap_or_default();
+    let refuse = |key: &str, wanted: String, allows: String| {
+        let publisher = manifest.plugin.name.publisher();
+        Err(Refused::new(
+            Reason::CeilingExceeded,
+            format!(
+                "{key} = {wanted} passes the ceiling of the publisher `{publisher}`; `{allows}` in it would allow that"
+            ),
+        ))
+    };
+    if tier > ceiling.tier {
+        return refuse("limits.tier", format!("\"{tier}\""), format!("tier = \"{tier}\""));
+    }
+    if let Some(want) = wants.files.iter().find(|want| Some(want.access) > ceiling.files) {
+        let access = want.access;
+        let wanted = format!("[{{ mount = \"{}\", access = \"{access}\" }}]", want.mount);
+        return refuse("wants.files", wanted, format!("files = \"{access}\""));
+    }
+    for (key, wanted, most) in [
+        ("workspace", wants.workspace, ceiling.workspace),
+        ("artifacts", wants.artifacts, ceiling.artifacts),
+    ] {
+        if wanted > most {
+            let quoted = format!("\"{wanted}\"");
+            return refuse(&format!("wants.{key}"), quoted.clone(), format!("{key} = {quoted}"));
+        }
+    }
+    match wants.http.first() {
+        Some(want) if !ceiling.http => {
+            let wanted = format!("[{{ host = \"{}\" }}]", want.host);
+            refuse("wants.http", wanted, "http = true".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How many of a publisher's release keys must sign a plugin: its threshold, and two where the plugin wants a wildcard host or to write files
+/// outside its `/workspace`, because one stolen key must not reach that far.
+#[must_use]
+pub fn signatures_needed(manifest: &Manifest, publisher: &Publisher) -> u32 {
+    let wants = &manifest.wants;
+    let far = wants.http.iter().any(|want| want.host.is_wildcard())
+        || wants.files.iter().any(|want| want.access == Access::Write);
+    publisher.release.threshold.max(if far { 2 } else { 1 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,5 +371,101 @@ mod tests {
             "{message}"
         );
         assert!(gate(imports, GrantWord::free().with(Capability::Artifacts)).is_ok());
+    }
+
+    #[test]
+    fn http_is_refused_until_the_host_performs_it() {
+        let message = check("http = [{host = 'a.example'}]", Access::Read, &Ceiling::default()).unwrap_err();
+        assert!(
+            message.contains("grants.http") && message.contains("no HTTP yet"),
+            "{message}"
+        );
+    }
+
+    fn wanting(rest: &str) -> Manifest {
+        Manifest::parse(&format!("[plugin]\nname = 'acme/x'\nversion = '1.0.0'\n{rest}")).unwrap()
+    }
+
+    #[test]
+    fn a_publisher_is_given_no_more_than_its_ceiling() {
+        let least = metadata::Ceiling {
+            tier: Tier::Small,
+            files: None,
+            workspace: Size(0),
+            artifacts: Size(0),
+            http: false,
+        };
+        assert!(within(&wanting("[limits]\ntier = 'small'"), &least).is_ok());
+        for (rest, key, allows) in [
+            ("", "limits.tier = \"medium\"", "`tier = \"medium\"`"),
+            ("[limits]\ntier = 'large'", "limits.tier", "`tier = \"large\"`"),
+            (
+                "[limits]\ntier = 'small'\n[wants]\nworkspace = '1KiB'",
+                "wants.workspace",
+                "`workspace = \"1KiB\"`",
+            ),
+            (
+                "[limits]\ntier = 'small'\n[wants]\nartifacts = '1B'",
+                "wants.artifacts",
+                "`artifacts = \"1B\"`",
+            ),
+            (
+                "[limits]\ntier = 'small'\n[wants]\nhttp = [{host = 'A.b'}]",
+                "\"a.b\"",
+                "`http = true`",
+            ),
+            (
+                "[limits]\ntier = 'small'\n[wants]\nfiles = [{mount = '/i', access = 'read'}]",
+                "wants.files",
+                "`files = \"read\"`",
+            ),
+        ] {
+            let refused = within(&wanting(rest), &least).unwrap_err();
+            assert_eq!(refused.reason, Reason::CeilingExceeded);
+            assert!(
+                refused.message.contains(key) && refused.message.contains(allows),
+                "{}",
+                refused.message
+            );
+        }
+        let writing = wanting("[wants]\nfiles = [{mount = '/i', access = 'read'}, {mount = '/o', access = 'write'}]");
+        let refused = within(&writing, &metadata::Ceiling::default()).unwrap_err();
+        assert!(
+            refused.message.contains("/o") && refused.message.contains("`files = \"write\"`"),
+            "{}",
+            refused.message
+        );
+        let most = metadata::Ceiling {
+            files: Some(Access::Write),
+            ..metadata::Ceiling::default()
+        };
+        assert!(within(&writing, &most).is_ok());
+    }
+
+    #[test]
+    fn what_reaches_far_takes_two_signatures() {
+        let publisher = |threshold| Publisher {
+            name: "acme".parse().unwrap(),
+            release: metadata::Keys {
+                keys: BTreeSet::new(),
+                threshold,
+            },
+            recovery: None,
+            plugins: None,
+            ceiling: metadata::Ceiling::default(),
+            expires: crate::quantity::Time(0),
+        };
+        for (rest, needed) in [
+            ("", 1),
+            (
+                "[wants]\nhttp = [{host = 'a.example.com'}]\nfiles = [{mount = '/i', access = 'read'}]\nworkspace = '1MiB'",
+                1,
+            ),
+            ("[wants]\nhttp = [{host = '*.example.com'}]", 2),
+            ("[wants]\nfiles = [{mount = '/i', access = 'write'}]", 2),
+        ] {
+            assert_eq!(signatures_needed(&wanting(rest), &publisher(1)), needed, "{rest}");
+            assert_eq!(signatures_needed(&wanting(rest), &publisher(3)), 3, "{rest}");
+        }
     }
 }

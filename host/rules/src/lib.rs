@@ -14,6 +14,7 @@ pub mod effect;
 pub mod event;
 pub mod facts;
 pub mod grant;
+pub mod http;
 pub mod id;
 mod index;
 pub mod key;

@@ -98,6 +98,12 @@ pub const MAX_MEMBERS: usize = 100;
 pub const MAX_REPLICAS: u32 = 1_000;
 /// Mounts of one crew.
 pub const MAX_MOUNTS: usize = 16;
+/// HTTP wants of one plugin: a list that a person reads before approving it.
+pub const MAX_HTTP_WANTS: usize = 32;
+/// The name of a host: what DNS takes.
+pub const MAX_HOST_BYTES: usize = 253;
+/// The path of an HTTP want: it stands on one line of a sheet.
+pub const MAX_HTTP_PATH_BYTES: usize = 256;
 /// Environment variables of one member.
 pub const MAX_ENV: usize = 64;
 /// Tasks that are not finished, over all crews: each holds some KiB.

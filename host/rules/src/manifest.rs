@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     capability::Capability,
+    http::HttpWant,
     id::{PluginName, Role},
-    limits::{MAX_MANIFEST_BYTES, MAX_MOUNTS, MAX_ROLES, MAX_TEXT_BYTES, Wish},
+    limits::{MAX_HTTP_WANTS, MAX_MANIFEST_BYTES, MAX_MOUNTS, MAX_ROLES, MAX_TEXT_BYTES, Wish},
     quantity::Size,
 };
 
@@ -151,6 +152,11 @@ pub struct Wants {
     #[n(2)]
     #[serde(default)]
     pub artifacts: Size,
+    /// HTTP: hosts, methods and paths. Told on the sheet and compared at each update; this host performs none yet, so none is granted.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub http: BTreeSet<HttpWant>,
 }
 
 /// One directory that a plugin wants.
@@ -176,6 +182,15 @@ pub enum Access {
     /// Read and write.
     #[n(1)]
     Write,
+}
+
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Access::Read => "read",
+            Access::Write => "write",
+        })
+    }
 }
 
 /// An absolute path inside an agent: `/input`. Made of plain names; `/` alone and `/workspace` are not to be had.
@@ -257,6 +272,12 @@ impl Wants {
                 format!("at most {MAX_MOUNTS} mounts"),
             ));
         }
+        if self.http.len() > MAX_HTTP_WANTS {
+            return Err(Error::value(
+                format!("{key}.http"),
+                format!("at most {MAX_HTTP_WANTS} entries"),
+            ));
+        }
         match self.files.iter().find(|want| !seen.insert(&want.mount)) {
             Some(twice) => Err(Error::value(
                 format!("{key}.files"),
@@ -273,5 +294,77 @@ impl Wants {
             Capability::Log | Capability::Heartbeat | Capability::Context => true,
             Capability::Artifacts => self.artifacts > Size(0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `[wants]` as it was before it had `http`.
+    #[derive(Encode)]
+    struct OldWants {
+        #[n(0)]
+        files: Vec<FileWant>,
+        #[n(1)]
+        workspace: Size,
+        #[n(2)]
+        artifacts: Size,
+    }
+
+    #[test]
+    fn records_from_before_http_are_still_read() {
+        let (files, workspace, artifacts) = (Vec::new(), Size(7), Size(8));
+        let old = minicbor::to_vec(OldWants {
+            files,
+            workspace,
+            artifacts,
+        })
+        .unwrap();
+        let read: Wants = minicbor::decode(&old).unwrap();
+        let (workspace, artifacts) = (Size(7), Size(8));
+        assert_eq!(
+            read,
+            Wants {
+                workspace,
+                artifacts,
+                ..Wants::default()
+            }
+        );
+    }
+
+    #[test]
+    fn http_wants_survive_their_encodings() {
+        let text = "[plugin]\nname = 'a/b'\nversion = '1.0.0'\n[wants]\nhttp = [{host = '*.Bücher.example.', methods = ['PUT', 'GET'], path = '/v1'}]";
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!(Manifest::parse(&manifest.to_toml()), Ok(manifest.clone()));
+        let bytes = minicbor::to_vec(&manifest).unwrap();
+        assert_eq!(minicbor::decode::<Manifest>(&bytes).unwrap(), manifest);
+        let json = serde_json::to_string(&manifest).unwrap();
+        assert!(
+            json.contains(r#""host":"*.xn--bcher-kva.example","methods":["GET","PUT"]"#),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+    }
+
+    #[test]
+    fn http_wants_are_bounded_and_may_be_spelled_twice() {
+        let wants = |count: usize| {
+            let entries: Vec<String> = (0..count)
+                .map(|n| format!("{{host = 'h{n}.example'}}, {{host = 'H{n}.example.:443'}}"))
+                .collect();
+            Manifest::parse(&format!(
+                "[plugin]\nname = 'a/b'\nversion = '1.0.0'\n[wants]\nhttp = [{}]",
+                entries.join(",")
+            ))
+        };
+        assert_eq!(wants(MAX_HTTP_WANTS).unwrap().wants.http.len(), MAX_HTTP_WANTS);
+        assert!(
+            wants(MAX_HTTP_WANTS + 1)
+                .unwrap_err()
+                .to_string()
+                .starts_with("wants.http: at most")
+        );
     }
 }

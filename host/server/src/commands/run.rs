@@ -146,8 +146,14 @@ fn effective(context: &Context, args: &Args, scan: &Scan) -> Result<Effective> {
         Some(manifest) => manifest.clone(),
         None => bare(files.clone())?,
     };
+    if !manifest.wants.http.is_empty() {
+        context
+            .output
+            .note("the plugin wants HTTP, which this host does not offer yet; it gets none");
+    }
     let grants = Wants {
         files,
+        http: BTreeSet::new(),
         ..manifest.wants.clone()
     };
     let mounts = args
