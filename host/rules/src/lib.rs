@@ -34,3 +34,4 @@ pub mod seam;
 pub mod shard;
 pub mod state;
 pub mod task;
+pub mod widening;

@@ -171,6 +171,17 @@ pub struct FileWant {
     pub access: Access,
 }
 
+impl std::fmt::Display for FileWant {
+    /// In words: `read files beneath /input`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let act = match self.access {
+            Access::Read => "read",
+            Access::Write => "read and write",
+        };
+        write!(f, "{act} files beneath {}", self.mount)
+    }
+}
+
 /// What an agent may do with a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]

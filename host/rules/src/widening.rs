@@ -1,0 +1,429 @@
+//! What an update asks for more than the release before it, computed on what the words mean and not on how they are spelled: a widening waits
+//! for a person's approval, all other differences are shown beside it. Knows manifests and interfaces; not who asks, and not what was granted.
+//!
+//! Roles and exports are differences, not widenings. They say what work a plugin offers; what it may touch while it works is in its wants, its
+//! limits and its imports, and a crew hands work only to the version that its own manifest names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::Serialize;
+
+use crate::{
+    capability::Capability,
+    http::{Host, HttpWant, Method, Methods, PathPrefix},
+    limits::{Limits, Tier},
+    manifest::{Access, FileWant, GuestPath, Manifest},
+    plugin::Plugin,
+    quantity::{Fuel, Millis, Size},
+    seam::Export,
+};
+
+/// What one release of a plugin asks for and offers.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its manifest.
+    pub manifest: &'a Manifest,
+    /// The interfaces that it imports, with versions, in any order.
+    pub imports: &'a [String],
+    /// What can be called.
+    pub exports: &'a BTreeSet<Export>,
+}
+
+impl<'a> From<&'a Plugin> for Asked<'a> {
+    fn from(plugin: &'a Plugin) -> Self {
+        Asked {
+            manifest: &plugin.manifest,
+            imports: &plugin.imports,
+            exports: &plugin.exports,
+        }
+    }
+}
+
+/// One thing that an update asks for and that the release before it did not. Its text is one line in plain words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Widening {
+    /// A host that was not covered before: a new one, another port, or a wildcard over what was there.
+    Host {
+        /// What was there of the same name, or below the wildcard.
+        from: BTreeSet<Host>,
+        /// The host.
+        to: Host,
+        /// What it wants to do there.
+        methods: Methods,
+        /// And beneath which path.
+        path: PathPrefix,
+    },
+    /// More methods at a host.
+    Method {
+        /// The host.
+        host: Host,
+        /// The methods of before.
+        from: BTreeSet<Method>,
+        /// Those that are new.
+        to: Methods,
+        /// Beneath which path.
+        path: PathPrefix,
+    },
+    /// More of a host's paths for methods that it had before.
+    Path {
+        /// The host.
+        host: Host,
+        /// The methods.
+        methods: Methods,
+        /// The paths of before.
+        from: BTreeSet<PathPrefix>,
+        /// The path that they do not cover.
+        to: PathPrefix,
+    },
+    /// A mount that was not there.
+    Mount {
+        /// The mount and what is done there.
+        to: FileWant,
+    },
+    /// A mount that was only read is written.
+    Write {
+        /// The mount.
+        mount: GuestPath,
+    },
+    /// More of `/workspace`.
+    Workspace {
+        /// Before.
+        from: Size,
+        /// Now.
+        to: Size,
+    },
+    /// More artifacts per attempt.
+    Artifacts {
+        /// Before.
+        from: Size,
+        /// Now.
+        to: Size,
+    },
+    /// A larger tier, and with it all the limits that no manifest names.
+    Tier {
+        /// Before.
+        from: Tier,
+        /// Now.
+        to: Tier,
+    },
+    /// More memory.
+    Memory {
+        /// Before.
+        from: Size,
+        /// Now.
+        to: Size,
+    },
+    /// More fuel per attempt.
+    Fuel {
+        /// Before.
+        from: Fuel,
+        /// Now.
+        to: Fuel,
+    },
+    /// A later deadline.
+    Deadline {
+        /// Before.
+        from: Millis,
+        /// Now.
+        to: Millis,
+    },
+    /// An interface that was not imported, or one in another version than a patch.
+    Import {
+        /// The versions of it that were imported.
+        from: BTreeSet<String>,
+        /// The interface with its version, without the patch.
+        to: String,
+    },
+}
+
+/// A difference between two releases that is no widening.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Change {
+    /// What going back would widen: it is no longer asked for.
+    Narrower {
+        /// From the newer release to the older.
+        back: Widening,
+    },
+    /// Something else that the manifest says, or what is exported.
+    Other {
+        /// What.
+        what: &'static str,
+        /// Before.
+        from: String,
+        /// Now.
+        to: String,
+    },
+}
+
+/// All that `after` asks for beyond `before`. Empty exactly when `before` covers `after`.
+#[must_use]
+pub fn widenings(before: Asked<'_>, after: Asked<'_>) -> Vec<Widening> {
+    let mut found = http(&before.manifest.wants.http, &after.manifest.wants.http);
+    files(&before.manifest.wants.files, &after.manifest.wants.files, &mut found);
+    sizes(before.manifest, after.manifest, &mut found);
+    let imported = tracks(before.imports);
+    found.extend(
+        tracks(after.imports)
+            .into_iter()
+            .filter(|to| !imported.contains(to))
+            .map(|to| Widening::Import {
+                from: imported
+                    .iter()
+                    .filter(|from| interface(from) == interface(&to))
+                    .cloned()
+                    .collect(),
+                to,
+            }),
+    );
+    found
+}
+
+/// All the differences that [`widenings`] does not name.
+#[must_use]
+pub fn changes(before: Asked<'_>, after: Asked<'_>) -> Vec<Change> {
+    let narrower = widenings(after, before)
+        .into_iter()
+        .map(|back| Change::Narrower { back });
+    let (old, new) = (&before.manifest.plugin, &after.manifest.plugin);
+    let roles = |asked: Asked<'_>| list(&asked.manifest.provides.roles);
+    let exports = |asked: Asked<'_>| list(asked.exports.iter().map(|export| export.interface()));
+    let others = [
+        ("name", old.name.to_string(), new.name.to_string()),
+        ("version", old.version.to_string(), new.version.to_string()),
+        ("description", old.description.clone(), new.description.clone()),
+        ("licence", old.license.clone(), new.license.clone()),
+        ("roles", roles(before), roles(after)),
+        ("exports", exports(before), exports(after)),
+    ];
+    let others = others
+        .into_iter()
+        .filter(|(_, from, to)| from != to)
+        .map(|(what, from, to)| Change::Other { what, from, to });
+    narrower.chain(others).collect()
+}
+
+/// One method, at one host, beneath one path: the grain in which HTTP wants are compared, so that it does not matter how they are grouped.
+type Grain<'a> = (&'a Host, &'a PathPrefix, Method);
+
+/// A set of grains permits no more than its members do one by one: a wildcard stands for more names than finitely many other hosts can cover,
+/// and a path prefix contains itself, which only a prefix that covers all of it contains. So comparing member with member is exact.
+fn covered(grain: &Grain<'_>, by: &BTreeSet<Grain<'_>>) -> bool {
+    by.iter().any(|wide| covers(wide, grain))
+}
+
+fn covers(wide: &Grain<'_>, narrow: &Grain<'_>) -> bool {
+    wide.2 == narrow.2 && wide.0.covers(narrow.0) && wide.1.covers(narrow.1)
+}
+
+/// The grains of some wants, without those that others of them cover.
+fn grains(wants: &BTreeSet<HttpWant>) -> BTreeSet<Grain<'_>> {
+    let all: BTreeSet<Grain<'_>> = wants
+        .iter()
+        .flat_map(|want| want.methods.iter().map(|method| (&want.host, &want.path, method)))
+        .collect();
+    let needed = |grain: &&Grain<'_>| !all.iter().any(|other| other != *grain && covers(other, grain));
+    all.iter().filter(needed).copied().collect()
+}
+
+fn http(before: &BTreeSet<HttpWant>, after: &BTreeSet<HttpWant>) -> Vec<Widening> {
+    let before = grains(before);
+    let mut fresh: BTreeMap<(&Host, &PathPrefix), BTreeSet<Method>> = BTreeMap::new();
+    for (host, path, method) in grains(after).into_iter().filter(|grain| !covered(grain, &before)) {
+        fresh.entry((host, path)).or_default().insert(method);
+    }
+    let mut found = Vec::new();
+    for ((host, path), methods) in fresh {
+        let known: BTreeSet<&Grain<'_>> = before.iter().filter(|grain| grain.0.covers(host)).collect();
+        let (old, new): (BTreeSet<Method>, BTreeSet<Method>) = methods
+            .into_iter()
+            .partition(|method| known.iter().any(|grain| grain.2 == *method));
+        if let Ok(to) = Methods::try_from(new) {
+            let (host, path) = (host.clone(), path.clone());
+            found.push(if known.is_empty() {
+                let near = |other: &&Host| host.covers(other) || host.same_name(other);
+                let from = before.iter().map(|grain| grain.0).filter(near).cloned().collect();
+                Widening::Host {
+                    from,
+                    to: host,
+                    methods: to,
+                    path,
+                }
+            } else {
+                let from = known.iter().map(|grain| grain.2).collect();
+                Widening::Method { host, from, to, path }
+            });
+        }
+        if let Ok(methods) = Methods::try_from(old) {
+            let same = known.iter().filter(|grain| methods.contains(grain.2));
+            found.push(Widening::Path {
+                host: host.clone(),
+                from: same.map(|grain| grain.1.clone()).collect(),
+                to: path.clone(),
+                methods,
+            });
+        }
+    }
+    found
+}
+
+fn files(before: &[FileWant], after: &[FileWant], found: &mut Vec<Widening>) {
+    let after: BTreeMap<&GuestPath, Access> = after.iter().map(|want| (&want.mount, want.access)).collect();
+    for (mount, access) in after {
+        let mount = mount.clone();
+        match before.iter().find(|want| want.mount == mount).map(|want| want.access) {
+            None => found.push(Widening::Mount {
+                to: FileWant { mount, access },
+            }),
+            Some(Access::Read) if access == Access::Write => found.push(Widening::Write { mount }),
+            Some(_) => {}
+        }
+    }
+}
+
+/// The limits under which a plugin runs where nobody narrows them.
+fn limits(manifest: &Manifest) -> Limits {
+    manifest
+        .limits
+        .narrow(manifest.limits.tier.unwrap_or_default().limits())
+}
+
+fn sizes(before: &Manifest, after: &Manifest, found: &mut Vec<Widening>) {
+    fn more<T: PartialOrd>(from: T, to: T, widening: fn(T, T) -> Widening) -> Option<Widening> {
+        (to > from).then(|| widening(from, to))
+    }
+    let (old, new) = (limits(before), limits(after));
+    let (before, after) = (&before.wants, &after.wants);
+    let all = [
+        more(before.workspace, after.workspace, |from, to| Widening::Workspace {
+            from,
+            to,
+        }),
+        more(before.artifacts, after.artifacts, |from, to| Widening::Artifacts {
+            from,
+            to,
+        }),
+        more(old.tier, new.tier, |from, to| Widening::Tier { from, to }),
+        more(old.memory, new.memory, |from, to| Widening::Memory { from, to }),
+        more(old.fuel, new.fuel, |from, to| Widening::Fuel { from, to }),
+        more(old.deadline, new.deadline, |from, to| Widening::Deadline { from, to }),
+    ];
+    found.extend(all.into_iter().flatten());
+}
+
+/// Interfaces with their versions up to what is compatible: a patch adds nothing that could be called.
+fn tracks(imports: &[String]) -> BTreeSet<String> {
+    imports.iter().map(|import| track(import)).collect()
+}
+
+fn track(import: &str) -> String {
+    let parsed = import
+        .split_once('@')
+        .and_then(|(name, version)| Some((name, semver::Version::parse(version).ok()?)));
+    match parsed {
+        Some((name, version)) if version.pre.is_empty() => format!("{name}@{}.{}", version.major, version.minor),
+        // A pre-release promises nothing to the next one; what has no version is only equal to itself.
+        _ => import.to_owned(),
+    }
+}
+
+fn interface(import: &str) -> &str {
+    import.split_once('@').map_or(import, |(name, _)| name)
+}
+
+fn list<T: fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
+    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    values.join(", ")
+}
+
+impl Widening {
+    /// What is asked for.
+    fn thing(&self) -> String {
+        match self {
+            Widening::Host { to, methods, path, .. } => format!("HTTP with {}: {methods} beneath {path}", words(to)),
+            Widening::Method { host, to, path, .. } => format!("{to} with {} beneath {path}", words(host)),
+            Widening::Path { host, methods, to, .. } => format!("{methods} with {} beneath {to}", words(host)),
+            Widening::Mount { to } => to.to_string(),
+            Widening::Write { mount } => format!("write files beneath {mount}"),
+            Widening::Workspace { to, .. } => format!("{to} of scratch files in /workspace"),
+            Widening::Artifacts { to, .. } => format!("{to} of artifacts per attempt"),
+            Widening::Tier { to, .. } => format!("the tier `{to}`"),
+            Widening::Memory { to, .. } => format!("{to} of memory"),
+            Widening::Fuel { to, .. } => format!("{to} of fuel per attempt"),
+            Widening::Deadline { to, .. } => format!("{to} per attempt"),
+            Widening::Import { to, .. } => match Capability::of_interface(to) {
+                Some(capability) => format!("import {to}: {}", capability.means()),
+                None => format!("import {to}"),
+            },
+        }
+    }
+
+    /// What there is of it in the other release; empty for nothing.
+    fn other(&self) -> String {
+        let size = |size: &Size| {
+            if *size == Size(0) {
+                "none".to_owned()
+            } else {
+                size.to_string()
+            }
+        };
+        match self {
+            Widening::Host { from, .. } => list(from),
+            Widening::Method { from, .. } => list(from),
+            Widening::Path { from, .. } => list(from),
+            Widening::Mount { .. } => String::new(),
+            Widening::Write { .. } => "read only".to_owned(),
+            Widening::Workspace { from, .. } | Widening::Artifacts { from, .. } => size(from),
+            Widening::Tier { from, .. } => from.to_string(),
+            Widening::Memory { from, .. } => from.to_string(),
+            Widening::Fuel { from, .. } => from.to_string(),
+            Widening::Deadline { from, .. } => from.to_string(),
+            Widening::Import { from, .. } => list(from),
+        }
+    }
+
+    fn told(&self, f: &mut fmt::Formatter<'_>, other: &str) -> fmt::Result {
+        f.write_str(&self.thing())?;
+        match self.other() {
+            none if none.is_empty() => Ok(()),
+            there => write!(f, " ({other}: {there})"),
+        }
+    }
+}
+
+/// A host in words: a wildcard must not be overlooked.
+fn words(host: &Host) -> String {
+    if host.is_wildcard() {
+        format!("every host in {host}")
+    } else {
+        host.to_string()
+    }
+}
+
+impl fmt::Display for Widening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.told(f, "before")
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Narrower { back } => {
+                f.write_str("no longer ")?;
+                back.told(f, "now")
+            }
+            Change::Other { what, from, to } => write!(f, "{what}: {} (before: {})", said(to), said(from)),
+        }
+    }
+}
+
+fn said(text: &str) -> &str {
+    if text.is_empty() { "nothing" } else { text }
+}
