@@ -50,6 +50,9 @@ pub enum Kind {
     /// The host came up again; all attempts are lost.
     #[n(11)]
     HostRestarted,
+    /// A file of the code cache was not this host's own work and was removed; the detail is whose code, and what is wrong with the file.
+    #[n(12)]
+    CacheRefused,
 }
 
 /// One entry of the audit log.

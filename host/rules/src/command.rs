@@ -137,6 +137,16 @@ pub enum Command {
         #[n(4)]
         children: Vec<TaskId>,
     },
+    /// From the runner: a file of the code cache was not this host's own work.
+    #[n(9)]
+    CacheRefused {
+        /// The component.
+        #[n(0)]
+        digest: Digest,
+        /// What is wrong with the file.
+        #[n(1)]
+        why: String,
+    },
 }
 
 /// How many ids the driver must draw for the tasks that this end makes.

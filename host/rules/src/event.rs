@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     agent::{Failure, Phase},
     crew_record::{Crew, CrewPhase},
-    id::{AgentId, CrewId, TaskId},
+    id::{AgentId, CrewId, Digest, TaskId},
     lease::Held,
     plan::Payload,
     plugin::Plugin,
@@ -116,6 +116,16 @@ pub enum Event {
         /// Which.
         #[n(0)]
         lease: Lease,
+    },
+    /// A file of the code cache was refused. It changes nothing; the audit log tells of it.
+    #[n(11)]
+    CacheRefused {
+        /// The component.
+        #[n(0)]
+        digest: Digest,
+        /// When.
+        #[n(1)]
+        at: Time,
     },
 }
 

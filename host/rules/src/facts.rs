@@ -90,7 +90,8 @@ impl Command {
             | Command::Warmed { .. }
             | Command::WarmFailed { .. }
             | Command::AttemptStarted { .. }
-            | Command::AttemptEnded { .. } => Needs::default(),
+            | Command::AttemptEnded { .. }
+            | Command::CacheRefused { .. } => Needs::default(),
         }
     }
 }

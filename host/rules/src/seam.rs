@@ -255,6 +255,16 @@ pub enum RunnerEvent {
         #[n(0)]
         beats: Vec<Beat>,
     },
+    /// A file of the code cache was not this host's own work; it was removed, and the component is compiled anew.
+    #[n(5)]
+    CacheRefused {
+        /// The component.
+        #[n(0)]
+        digest: Digest,
+        /// What is wrong with the file.
+        #[n(1)]
+        why: String,
+    },
 }
 
 /// How an attempt ended: exactly one of these.

@@ -35,6 +35,7 @@ mod runner;
 mod sandbox;
 #[cfg(test)]
 mod trial;
+mod turns;
 mod watchdog;
 mod workspace;
 

@@ -10,7 +10,7 @@ use std::{
 use skep_rules::{
     grant::Effective,
     id::{AgentId, Digest},
-    limits::{MAX_BLOCKING_THREADS, MAX_COMPILATIONS, MAX_WARMING},
+    limits::{MAX_BLOCKING_THREADS, MAX_COMPILATIONS, MAX_WARMING, Tier},
     reason::Reason,
     seam::{Beat, Call, End, Identity, Lease, RunnerCommand, RunnerEvent, TaskView, Usage},
 };
@@ -26,6 +26,7 @@ use crate::{
     instance::{Ended, Prepared},
     plugin::Refused,
     sandbox::Sandbox,
+    turns::Turns,
     watchdog::Watchdog,
 };
 
@@ -52,7 +53,8 @@ struct Shared {
     /// Every task that was spawned.
     tasks: TaskTracker,
     stop: CancellationToken,
-    compilations: Semaphore,
+    /// Who compiles at the moment.
+    turns: Turns,
     /// Agents that are tried out at a time: the engine has as many slots beyond those for attempts.
     warming: Semaphore,
     /// Agents that are ready or being made so. Locked for single look-ups and changes.
@@ -99,7 +101,7 @@ impl Runner {
             handle: runtime.handle().clone(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            compilations: Semaphore::new(MAX_COMPILATIONS),
+            turns: Turns::new(MAX_COMPILATIONS),
             warming: Semaphore::new(MAX_WARMING as usize),
             agents: Mutex::default(),
             live: Mutex::default(),
@@ -121,6 +123,30 @@ impl Runner {
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.shared.sandbox.slots()
+    }
+
+    /// Compiles a component into the code cache, unless its code is there, and refuses what no tier could instantiate. For uploads: what is
+    /// installed is warmed without compiling anything. Waits until fewer than [`MAX_COMPILATIONS`] others are being compiled, none of them for the
+    /// same publisher, and then for the compiler: with the bounds on that, up to a minute.
+    ///
+    /// # Errors
+    /// When the component does not compile, or not within the compiler's limits; when it imports core modules, or declares more memories, tables
+    /// or bytes than the tier `large` has; when the host itself fails, which is no fault of the component.
+    pub async fn compile(&self, publisher: &str, tier: Tier, digest: Digest, bytes: Vec<u8>) -> Result<(), Refused> {
+        let turn = self.shared.turns.take(publisher).await;
+        let shared = self.shared.clone();
+        let compile = move || {
+            // Held until the compiler is gone, also when whoever asked no longer waits.
+            let _turn = turn;
+            shared.sandbox.compile(tier, digest, bytes)
+        };
+        let compiled = self.shared.handle.spawn_blocking(compile).await;
+        compiled.unwrap_or_else(|error| {
+            Err(Refused {
+                reason: Reason::HostFault,
+                message: format!("compiling failed: {error}"),
+            })
+        })
     }
 
     /// Takes a command. Returns at once; what becomes of it is told as events. After [`Runner::stop`] commands are ignored.
@@ -238,11 +264,7 @@ impl Shared {
             agent: identity.agent,
             generation: identity.generation,
         };
-        let permit = self
-            .compilations
-            .acquire()
-            .await
-            .map_err(|error| fault(error.to_string()))?;
+        let turn = self.turns.take(&component.to_string()).await;
         let shared = self.clone();
         let prepare = move || {
             shared
@@ -252,7 +274,7 @@ impl Shared {
         let prepared = tokio::task::spawn_blocking(prepare)
             .await
             .map_err(|error| fault(format!("preparing failed: {error}")))??;
-        drop(permit);
+        drop(turn);
         let _slot = self.warming.acquire().await.map_err(|error| fault(error.to_string()))?;
         loop {
             match prepared.try_out(&Control::new(lease)).await {

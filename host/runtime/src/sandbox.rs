@@ -145,6 +145,16 @@ impl Sandbox {
         }))
     }
 
+    /// Compiles a component for agents up to a tier, unless its code is in the cache, and refuses what no tier could instantiate. Blocks.
+    pub(crate) fn compile(&self, tier: Tier, digest: Digest, bytes: Vec<u8>) -> Result<(), Refused> {
+        let engine = self
+            .engines
+            .of(tier)
+            .map_err(|error| refuse(Reason::Overloaded, error.to_string()))?;
+        let (component, _) = self.compiler.load(&engine, digest, || Ok(bytes))?;
+        Needs::of(&component)?.check(&Tier::Large.limits())
+    }
+
     fn linked(&self, host: &dyn Host, digest: Digest, effective: &Effective) -> Result<Arc<Linked>, Refused> {
         let tier = effective.limits.tier;
         let key = (digest, tier == Tier::Large, effective.word.0);

@@ -82,6 +82,7 @@ fn take(driver: &Driver, event: RunnerEvent) -> Result<(), Error> {
             };
             (command, Vec::new())
         }
+        RunnerEvent::CacheRefused { digest, why } => (Command::CacheRefused { digest, why }, Vec::new()),
         RunnerEvent::Started { lease } => (Command::AttemptStarted { lease }, Vec::new()),
         RunnerEvent::Ended {
             lease,

@@ -1,6 +1,6 @@
 //! An event decided: applied at once, and with what the audit log, the archive and the streams must hear of it.
 
-use super::Decision;
+use super::{Decision, Reply};
 use crate::{
     agent::{Failure, Phase},
     audit::{AuditEntry, Kind},
@@ -8,7 +8,7 @@ use crate::{
     effect::{Changed, Effect, Notice},
     event::{Change, Event},
     facts::{Table, Write},
-    id::{AgentId, CrewId, TaskId},
+    id::{AgentId, CrewId, Digest, TaskId},
     lease::Held,
     limits::MAX_DENIALS,
     reason::Reason,
@@ -210,6 +210,14 @@ impl Decision<'_> {
             ..self.entry(Kind::AttemptFailed, message)
         };
         self.audit.push(entry);
+    }
+
+    /// Somebody has written to the code cache, or its disk fails: the operator should know.
+    pub(super) fn cache_refused(&mut self, digest: Digest, why: &str) -> Reply {
+        let entry = self.entry(Kind::CacheRefused, format!("{digest}: {why}"));
+        self.emit(Event::CacheRefused { digest, at: self.now });
+        self.audit.push(entry);
+        Reply::Done
     }
 
     /// One entry per refused thing of an attempt, equal ones counted.

@@ -125,6 +125,7 @@ impl<'a> Decision<'a> {
                 denials,
                 children,
             } => Ok(self.attempt_ended(lease, end, usage, denials, &children)),
+            Command::CacheRefused { digest, why } => Ok(self.cache_refused(digest, &why)),
         };
         if reply.is_err() {
             assert!(self.entries.is_empty(), "a refused command has changed nothing");

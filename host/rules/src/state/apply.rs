@@ -41,7 +41,7 @@ impl State {
             Event::TaskAccepted(task) => self.accept(task),
             Event::AttemptUsed { lease, usage, denials } => self.account(lease, usage, denials),
             Event::TaskMoved { task, change, at } => self.move_task(*task, change, *at),
-            Event::AttemptFenced { .. } => Ok(()),
+            Event::AttemptFenced { .. } | Event::CacheRefused { .. } => Ok(()),
             Event::TreeArchived { root } => {
                 let tree: Vec<TaskId> = self.tree(*root).iter().map(|task| task.id).collect();
                 for id in tree {

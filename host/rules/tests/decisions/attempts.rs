@@ -6,7 +6,8 @@ use skep_rules::{
     command::Command,
     decide::Reply,
     effect::Changed,
-    limits::{ACK, LEASE, MAX_DENIALS},
+    id::Digest,
+    limits::{ACK, LEASE, MAX_DENIALS, MAX_TEXT_BYTES},
     plan::{Outcome, Payload, Retry},
     quantity::{Fuel, Millis},
     reason::Reason,
@@ -330,4 +331,21 @@ fn streams_hear_of_an_end_only_when_it_is_durable() {
     assert!(!ended(early));
     let then = bench.shard.durable(position);
     assert!(ended(then));
+}
+
+#[test]
+fn a_refused_file_of_the_code_cache_is_one_entry_and_changes_nothing() {
+    let mut bench = Bench::new();
+    let entries = bench.entries.len();
+    let digest = Digest::of(b"a component");
+    let why = "x".repeat(MAX_TEXT_BYTES * 2);
+    bench.ask(Command::CacheRefused { digest, why }).unwrap();
+    assert_eq!(
+        bench.entries.len(),
+        entries + 1,
+        "audit entries need an entry to travel with"
+    );
+    let heard = bench.heard(Kind::CacheRefused);
+    assert!(heard.len() == 1 && heard[0].detail.starts_with(&digest.to_string()));
+    assert!(heard[0].detail.len() <= MAX_TEXT_BYTES);
 }

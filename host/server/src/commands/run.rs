@@ -280,7 +280,7 @@ async fn attempt(
                     log,
                 });
             }
-            Some(RunnerEvent::Started { .. } | RunnerEvent::Beats { .. }) => {}
+            Some(RunnerEvent::Started { .. } | RunnerEvent::Beats { .. } | RunnerEvent::CacheRefused { .. }) => {}
             None => break Err(anyhow::anyhow!("the sandbox ended without a word")),
         }
     };
