@@ -16,31 +16,11 @@ use crate::{
     http::{Host, HttpWant, Method, Methods, PathPrefix},
     limits::{Limits, Tier},
     manifest::{Access, FileWant, GuestPath, Manifest},
-    plugin::Plugin,
     quantity::{Fuel, Millis, Size},
-    seam::Export,
 };
 
-/// What one release of a plugin asks for and offers.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// Its manifest.
-    pub manifest: &'a Manifest,
-    /// The interfaces that it imports, with versions, in any order.
-    pub imports: &'a [String],
-    /// What can be called.
-    pub exports: &'a BTreeSet<Export>,
-}
-
-impl<'a> From<&'a Plugin> for Asked<'a> {
-    fn from(plugin: &'a Plugin) -> Self {
-        Asked {
-            manifest: &plugin.manifest,
-            imports: &plugin.imports,
-            exports: &plugin.exports,
-        }
-    }
-}
+/// What one release asks for: its manifest, and the interfaces that it imports, with versions, in any order.
+pub type Asked<'a> = (&'a Manifest, &'a [String]);
 
 /// One thing that an update asks for and that the release before it did not. Its text is one line in plain words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -151,7 +131,7 @@ pub enum Change {
         /// From the newer release to the older.
         back: Widening,
     },
-    /// Something else that the manifest says, or what is exported.
+    /// Something else that is said of the plugin.
     Other {
         /// What.
         what: &'static str,
@@ -165,12 +145,12 @@ pub enum Change {
 /// All that `after` asks for beyond `before`. Empty exactly when `before` covers `after`.
 #[must_use]
 pub fn widenings(before: Asked<'_>, after: Asked<'_>) -> Vec<Widening> {
-    let mut found = http(&before.manifest.wants.http, &after.manifest.wants.http);
-    files(&before.manifest.wants.files, &after.manifest.wants.files, &mut found);
-    sizes(before.manifest, after.manifest, &mut found);
-    let imported = tracks(before.imports);
+    let mut found = http(&before.0.wants.http, &after.0.wants.http);
+    files(&before.0.wants.files, &after.0.wants.files, &mut found);
+    sizes(before.0, after.0, &mut found);
+    let imported = tracks(before.1);
     found.extend(
-        tracks(after.imports)
+        tracks(after.1)
             .into_iter()
             .filter(|to| !imported.contains(to))
             .map(|to| Widening::Import {
@@ -191,16 +171,14 @@ pub fn changes(before: Asked<'_>, after: Asked<'_>) -> Vec<Change> {
     let narrower = widenings(after, before)
         .into_iter()
         .map(|back| Change::Narrower { back });
-    let (old, new) = (&before.manifest.plugin, &after.manifest.plugin);
-    let roles = |asked: Asked<'_>| list(&asked.manifest.provides.roles);
-    let exports = |asked: Asked<'_>| list(asked.exports.iter().map(|export| export.interface()));
+    let (old, new) = (&before.0.plugin, &after.0.plugin);
+    let roles = |asked: Asked<'_>| list(&asked.0.provides.roles);
     let others = [
         ("name", old.name.to_string(), new.name.to_string()),
         ("version", old.version.to_string(), new.version.to_string()),
         ("description", old.description.clone(), new.description.clone()),
         ("licence", old.license.clone(), new.license.clone()),
         ("roles", roles(before), roles(after)),
-        ("exports", exports(before), exports(after)),
     ];
     let others = others
         .into_iter()
