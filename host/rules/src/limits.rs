@@ -220,6 +220,8 @@ pub const REVOCATION_SWEEP: Millis = Millis(60_000);
 pub const REVOCATION_DRAIN: Millis = Millis(10_000);
 /// A reason that a person gives for an act.
 pub const MAX_REASON_BYTES: usize = 256;
+/// How old a build may be before the host warns of itself: the engine has had fixes that matter more often than every ninety days.
+pub const BUILD_LIFE: Millis = Millis(90 * 86_400_000);
 
 /// How much of everything an agent of a size may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]

@@ -44,6 +44,12 @@ pub use instance::{Ended, Prepared};
 pub use runner::Runner;
 pub use sandbox::Sandbox;
 
+/// The version of wasmtime that is compiled in.
+pub const WASMTIME: &str = wasmtime_environ::VERSION;
+
+/// Does not compile unless the crate that tells the version is the one that wasmtime itself is built of.
+const _: fn(wasmtime_environ::OperatorCost) -> wasmtime::OperatorCost = |cost| cost;
+
 /// How a [`Runner`] is set up.
 #[derive(Debug, Clone)]
 pub struct Options {

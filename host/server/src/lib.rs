@@ -4,6 +4,7 @@
 //! same. wasmtime types never reach this crate, nor do those of the storage engine.
 
 pub mod clock;
+pub mod currency;
 mod data_dir;
 mod driver;
 mod feed;

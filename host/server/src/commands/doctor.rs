@@ -8,11 +8,17 @@ use std::{
 
 use anyhow::Result;
 use serde::Serialize;
+use skep::{
+    clock::Clock,
+    currency,
+    http::api::host::{Advisory, Currency},
+};
+use skep_rules::{limits::BUILD_LIFE, quantity::Time};
 
-use super::{Context, audit, new::LOCK};
+use super::{Context, audit};
 use crate::{
     cli::Exit,
-    output::{bytes, grouped},
+    output::{bytes, grouped, time},
 };
 
 /// Arguments of `skep doctor`.
@@ -22,7 +28,7 @@ pub(crate) struct Args {}
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
 struct Check {
-    what: &'static str,
+    what: String,
     state: State,
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,16 +44,16 @@ enum State {
 }
 
 impl Check {
-    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+    fn ok(what: &str, found: impl Into<String>) -> Self {
         Check {
-            what,
+            what: what.to_owned(),
             state: State::Ok,
             found: found.into(),
             next: None,
         }
     }
 
-    fn warn(what: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
+    fn warn(what: &str, found: impl Into<String>, next: impl Into<String>) -> Self {
         Check {
             state: State::Warn,
             next: Some(next.into()),
@@ -55,7 +61,7 @@ impl Check {
         }
     }
 
-    fn fail(what: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
+    fn fail(what: &str, found: impl Into<String>, next: impl Into<String>) -> Self {
         Check {
             state: State::Fail,
             ..Check::warn(what, found, next)
@@ -66,8 +72,11 @@ impl Check {
 pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
     let loaded = context.config()?;
     let config = &loaded.config;
-    let checks = [
-        versions(),
+    let now = Clock::system().now();
+    let current = currency::at(now);
+    let mut checks = vec![versions(&current), age(&current, now)];
+    checks.extend(current.advisories.iter().map(advisory));
+    checks.extend([
         target(context.environment.get("RUSTC").unwrap_or("rustc")),
         mappings(
             config.slots,
@@ -77,7 +86,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
         directory(&config.data_dir),
         store(&config.data_dir),
         space(&config.data_dir),
-    ];
+    ]);
     let mark = |state| match state {
         State::Ok => "ok",
         State::Warn => "warn",
@@ -87,7 +96,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
         let next = check.next.clone().unwrap_or_default();
         [
             mark(check.state).to_owned(),
-            check.what.to_owned(),
+            check.what.clone(),
             check.found.clone(),
             next,
         ]
@@ -96,20 +105,51 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
     Ok(if failed { Exit::Failure } else { Exit::Done })
 }
 
-fn versions() -> Check {
-    let engine = locked_version(LOCK, "wasmtime").unwrap_or("unknown");
+fn versions(current: &Currency) -> Check {
+    let wasmtime = &current.wasmtime;
     Check::ok(
         "versions",
-        format!("skep {}, wasmtime {engine}", env!("CARGO_PKG_VERSION")),
+        format!("skep {}, wasmtime {wasmtime}", env!("CARGO_PKG_VERSION")),
     )
 }
 
-/// The version of a package in a lock file.
-fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
-    let entry = lock
-        .split("[[package]]")
-        .find(|entry| entry.contains(&format!("name = \"{package}\"\n")))?;
-    entry.split("version = \"").nth(1)?.split('"').next()
+/// How long ago this was built.
+fn age(current: &Currency, now: Time) -> Check {
+    let what = "age";
+    let day = 86_400_000;
+    let built = time(current.built_at);
+    if now < current.built_at {
+        let found = format!("built {built}, which this machine's clock says is yet to come");
+        return Check::warn(what, found, "set the clock");
+    }
+    let found = format!(
+        "built {built}, {} days ago",
+        grouped(now.since(current.built_at).0 / day)
+    );
+    if current.outdated {
+        let days = BUILD_LIFE.0 / day;
+        let next = format!("build or fetch a newer one: fixes of more than {days} days are missing");
+        return Check::warn(what, found, next);
+    }
+    Check::ok(what, found)
+}
+
+/// One that is known and not fixed here.
+fn advisory(advisory: &Advisory) -> Check {
+    let Advisory { id, what, fixed, .. } = advisory;
+    match &advisory.countered {
+        Some(countered) => Check::ok(id, format!("{what} (fixed in wasmtime {fixed}); not here: {countered}")),
+        None => {
+            let reach = if advisory.reaches {
+                "agents can reach it"
+            } else {
+                "no agent is known to reach it"
+            };
+            let next = format!("build or fetch a newer one, with wasmtime {fixed}");
+            let state = if advisory.reaches { Check::fail } else { Check::warn };
+            state(id, format!("{what}; {reach}"), next)
+        }
+    }
 }
 
 /// Only authors of plugins need it, so that its absence is no failure.
@@ -249,6 +289,8 @@ fn space(dir: &Path) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use skep_rules::quantity::Millis;
+
     use super::*;
 
     #[test]
@@ -260,8 +302,39 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_has_a_version() {
-        let version = locked_version(LOCK, "wasmtime").unwrap();
-        assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{version}");
+    fn a_build_of_more_than_ninety_days_is_warned_of() {
+        let built = currency::at(Time(0)).built_at;
+        let check = |now: Time| age(&currency::at(now), now);
+        let young = check(built.after(BUILD_LIFE));
+        assert_eq!((young.state, young.next), (State::Ok, None));
+        let old = check(built.after(BUILD_LIFE).after(Millis(1)));
+        assert_eq!(old.state, State::Warn);
+        assert!(
+            old.found.ends_with(", 90 days ago") && old.next.is_some(),
+            "{}",
+            old.found
+        );
+        assert_eq!(
+            check(Time(built.0 - 1)).state,
+            State::Warn,
+            "a clock that is before the build"
+        );
+    }
+
+    #[test]
+    fn an_advisory_is_as_bad_as_what_agents_can_do_with_it() {
+        let state = |reaches: bool, countered: Option<&str>| {
+            let known = Advisory {
+                id: "GHSA-0000-0000-0000".to_owned(),
+                what: "it breaks".to_owned(),
+                fixed: "48.0.9".to_owned(),
+                reaches,
+                countered: countered.map(str::to_owned),
+            };
+            advisory(&known).state
+        };
+        assert_eq!(state(true, Some("it is off")), State::Ok);
+        assert_eq!(state(false, None), State::Warn);
+        assert_eq!(state(true, None), State::Fail);
     }
 }

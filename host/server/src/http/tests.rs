@@ -7,9 +7,17 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
-use skep_rules::manifest::Manifest;
+use skep_rules::{
+    limits::BUILD_LIFE,
+    manifest::Manifest,
+    quantity::{Millis, Time},
+};
 
-use crate::host::{Host, Options};
+use crate::{
+    clock::Clock,
+    currency,
+    host::{Host, Options},
+};
 
 type Http = Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
 
@@ -20,7 +28,15 @@ struct Fixture {
 }
 
 async fn start(dir: &Path) -> Fixture {
-    let host = Host::start(Options::new(dir)).await.unwrap();
+    start_at(dir, Clock::system()).await
+}
+
+async fn start_at(dir: &Path, clock: Clock) -> Fixture {
+    let options = Options {
+        clock,
+        ..Options::new(dir)
+    };
+    let host = Host::start(options).await.unwrap();
     Fixture {
         host,
         http: Client::builder(TokioExecutor::new()).build_http(),
@@ -312,4 +328,23 @@ async fn a_host_that_has_failed_answers_nobody_and_says_why() {
     assert!(matches!(refused, crate::driver::Error::Failed(_)), "{refused}");
     let stopped = fixture.host.stop().await.unwrap_err();
     assert!(matches!(stopped, crate::host::Error::Failed(_)), "{stopped}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_says_how_current_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let built = currency::at(Time(0)).built_at;
+    let clock = Clock::manual(built);
+    let fixture = start_at(&dir.path().join("data"), clock.clone()).await;
+    let (_, about) = fixture.get("/v1/host").await;
+    let current = &about["currency"];
+    assert_eq!(current, &serde_json::to_value(currency::at(built)).unwrap());
+    assert_eq!(
+        (&current["wasmtime"], &current["outdated"]),
+        (&json!(skep_runtime::WASMTIME), &json!(false))
+    );
+    clock.advance(Millis(BUILD_LIFE.0 + 1));
+    let (_, about) = fixture.get("/v1/host").await;
+    assert_eq!(about["currency"]["outdated"], json!(true));
+    fixture.host.stop().await.unwrap();
 }

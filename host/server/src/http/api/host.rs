@@ -22,6 +22,42 @@ pub struct Host {
     pub capacity: Capacity,
     /// The last position of its journal that is durable.
     pub durable: u64,
+    /// How current it is.
+    pub currency: Currency,
+}
+
+/// How current a build of Skep is: what runs the agents, and what was known against that when it was built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Currency {
+    /// The version of wasmtime that is compiled in.
+    pub wasmtime: String,
+    /// When it was built.
+    #[schema(value_type = u64)]
+    pub built_at: Time,
+    /// Whether that is longer ago than a build should be used: 90 days.
+    pub outdated: bool,
+    /// The day on which the list of advisories was compared with what is published: `2026-01-31`.
+    pub advisories_as_of: String,
+    /// Those that a newer wasmtime fixes.
+    pub advisories: Vec<Advisory>,
+}
+
+/// An advisory of wasmtime, as it was known when Skep was built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Advisory {
+    /// Under which it is published.
+    pub id: String,
+    /// What happens.
+    pub what: String,
+    /// The version of wasmtime that first has the fix.
+    pub fixed: String,
+    /// Whether an agent could get at the fault if Skep did nothing about it.
+    pub reaches: bool,
+    /// Why no agent can. Absent where one might.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub countered: Option<String>,
 }
 
 /// What a host holds, and how much it could.

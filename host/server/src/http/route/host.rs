@@ -16,6 +16,7 @@ use skep_rules::{
 };
 
 use crate::{
+    currency,
     host::Shared,
     http::{
         api::host::{Capacity, Host},
@@ -44,6 +45,7 @@ pub(crate) async fn show(State(shared): State<Arc<Shared>>) -> Answer<Json<Host>
         ceiling: shared.ceiling.clone(),
         capacity: counted.await?,
         durable: driver.store.durable().0,
+        currency: currency::at(driver.clock.now()),
     }))
 }
 
