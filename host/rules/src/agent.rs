@@ -39,6 +39,9 @@ pub enum Phase {
     /// It could not be made ready.
     #[n(6)]
     Failed,
+    /// What it runs was revoked: it is given nothing and says nothing any more.
+    #[n(7)]
+    Quarantined,
 }
 
 impl Phase {
@@ -51,6 +54,7 @@ impl Phase {
         Phase::Draining,
         Phase::Stopped,
         Phase::Failed,
+        Phase::Quarantined,
     ];
 
     /// Where it may go from here; the only transitions there are, but for the restart of the host, which takes all that may serve back to
@@ -58,11 +62,12 @@ impl Phase {
     #[must_use]
     pub fn leaves_to(self) -> &'static [Phase] {
         match self {
-            Phase::Provisioning => &[Phase::Warming, Phase::Stopped],
-            Phase::Warming => &[Phase::Ready, Phase::Failed, Phase::Draining],
-            Phase::Ready => &[Phase::Busy, Phase::Draining],
-            Phase::Busy => &[Phase::Ready, Phase::Draining],
-            Phase::Draining | Phase::Failed => &[Phase::Stopped],
+            Phase::Provisioning => &[Phase::Warming, Phase::Stopped, Phase::Quarantined],
+            Phase::Warming => &[Phase::Ready, Phase::Failed, Phase::Draining, Phase::Quarantined],
+            Phase::Ready => &[Phase::Busy, Phase::Draining, Phase::Quarantined],
+            Phase::Busy => &[Phase::Ready, Phase::Draining, Phase::Quarantined],
+            Phase::Draining | Phase::Failed => &[Phase::Stopped, Phase::Quarantined],
+            Phase::Quarantined => &[Phase::Stopped],
             Phase::Stopped => &[],
         }
     }
@@ -84,6 +89,7 @@ impl fmt::Display for Phase {
             Phase::Draining => "DRAINING",
             Phase::Stopped => "STOPPED",
             Phase::Failed => "FAILED",
+            Phase::Quarantined => "QUARANTINED",
         })
     }
 }

@@ -53,6 +53,39 @@ pub enum Kind {
     /// A file of the code cache was not this host's own work and was removed; the detail is whose code, and what is wrong with the file.
     #[n(12)]
     CacheRefused,
+    /// A plugin was removed.
+    #[n(20)]
+    PluginRemoved,
+    /// A plugin or a document of trust was refused.
+    #[n(21)]
+    Refused,
+    /// A publisher is trusted, or may sign something else than before.
+    #[n(22)]
+    PublisherTrusted,
+    /// A root was adopted.
+    #[n(23)]
+    RootAdopted,
+    /// A publisher changed its keys.
+    #[n(24)]
+    KeysRotated,
+    /// An index was adopted.
+    #[n(25)]
+    IndexAdopted,
+    /// A clock was adopted.
+    #[n(26)]
+    ClockAdopted,
+    /// A key, a file, a release or a publisher was revoked.
+    #[n(27)]
+    Revoked,
+    /// The clock of the machine stands before a time that was seen.
+    #[n(28)]
+    ClockBack,
+    /// A person set the latest time right.
+    #[n(29)]
+    TimeReset,
+    /// A person let a paused task go on.
+    #[n(30)]
+    TaskResumed,
 }
 
 /// One entry of the audit log.

@@ -8,24 +8,33 @@ use crate::{
     crew::CrewManifest,
     grant::Ceiling,
     id::{AgentId, CrewId, Digest, Role, TaskId},
+    key::KeyId,
+    metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::{Outcome, Payload},
     plugin::Plugin,
     reason::Reason,
     seam::{Denial, End, Lease, Usage},
+    trust::{Revocation, Signed},
 };
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Command {
-    /// Remember a plugin whose file is stored. The same digest again changes nothing.
+    /// Remember a plugin whose file is stored and whose signatures were computed. The same digest again changes nothing.
     #[n(0)]
     InstallPlugin {
-        /// The record; `revision` and `installed_at` are set by the decision.
+        /// The record; `revision`, `installed_at` and `signed` are set by the decision.
         #[n(0)]
         plugin: Plugin,
         /// The principal.
         #[n(1)]
         by: String,
+        /// Who signed it; none is taken only by a host that takes unsigned plugins.
+        #[n(2)]
+        signed: Option<Signed>,
+        /// What a person has agreed to.
+        #[n(3)]
+        consent: Consent,
     },
     /// Assemble a crew whole, or not at all.
     #[n(1)]
@@ -147,6 +156,141 @@ pub enum Command {
         #[n(1)]
         why: String,
     },
+    /// Forget a plugin that no crew uses. That it was there, and its number, stay known.
+    #[n(20)]
+    RemovePlugin {
+        /// Which.
+        #[n(0)]
+        digest: Digest,
+        /// The principal.
+        #[n(1)]
+        by: String,
+    },
+    /// Put on record that a plugin or a document of trust was refused. Changes nothing else.
+    #[n(21)]
+    NoteRefusal {
+        /// Why.
+        #[n(0)]
+        reason: Reason,
+        /// What.
+        #[n(1)]
+        detail: String,
+        /// The principal.
+        #[n(2)]
+        by: String,
+    },
+    /// Trust a publisher, or say anew what it may sign. Only while no root was adopted.
+    #[n(22)]
+    TrustPublisher {
+        /// Who, and what it may sign.
+        #[n(0)]
+        publisher: Publisher,
+        /// The principal.
+        #[n(1)]
+        by: String,
+    },
+    /// Adopt a root whose signatures were computed.
+    #[n(23)]
+    AdoptRoot {
+        /// It.
+        #[n(0)]
+        root: Root,
+        /// Keys of this host, or of the root itself, whose signatures hold.
+        #[n(1)]
+        signers: BTreeSet<KeyId>,
+        /// The principal.
+        #[n(2)]
+        by: String,
+    },
+    /// Let a publisher change its keys.
+    #[n(24)]
+    RotateKeys {
+        /// How.
+        #[n(0)]
+        rotation: Rotation,
+        /// Keys whose signatures hold.
+        #[n(1)]
+        signers: BTreeSet<KeyId>,
+        /// The principal.
+        #[n(2)]
+        by: String,
+    },
+    /// Adopt an index, with what it revokes. The next sweep acts on that.
+    #[n(25)]
+    AdoptIndex {
+        /// It.
+        #[n(0)]
+        index: Index,
+        /// SHA-256 of it as it was signed.
+        #[n(1)]
+        digest: Digest,
+        /// Keys whose signatures hold.
+        #[n(2)]
+        signers: BTreeSet<KeyId>,
+        /// The principal.
+        #[n(3)]
+        by: String,
+    },
+    /// Adopt a clock.
+    #[n(26)]
+    AdoptClock {
+        /// It.
+        #[n(0)]
+        clock: Clock,
+        /// Keys whose signatures hold.
+        #[n(1)]
+        signers: BTreeSet<KeyId>,
+        /// The principal.
+        #[n(2)]
+        by: String,
+    },
+    /// Revoke at once: what runs of it is ended in the same decision. There is no way back.
+    #[n(27)]
+    Revoke {
+        /// What.
+        #[n(0)]
+        what: Revocation,
+        /// For the record; at most [`crate::limits::MAX_REASON_BYTES`].
+        #[n(1)]
+        why: String,
+        /// The principal.
+        #[n(2)]
+        by: String,
+    },
+    /// Take the clock of the machine for right again, after it stood in the future.
+    #[n(28)]
+    ResetTime {
+        /// For the record; at most [`crate::limits::MAX_REASON_BYTES`].
+        #[n(0)]
+        why: String,
+        /// The principal.
+        #[n(1)]
+        by: String,
+    },
+    /// Let a paused task go on.
+    #[n(29)]
+    ResumeTask {
+        /// Which.
+        #[n(0)]
+        task: TaskId,
+        /// The principal.
+        #[n(1)]
+        by: String,
+    },
+}
+
+/// What a person has agreed to when a plugin is installed; nothing unless said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Consent {
+    /// The publisher's name as it was typed: needed for the first plugin of a publisher.
+    #[n(0)]
+    pub publisher: Option<String>,
+    /// That the second file asks for more than the first, which is installed.
+    #[n(1)]
+    pub widening: Option<(Digest, Digest)>,
+    /// Why an older release than the newest that was seen is wanted; at most [`crate::limits::MAX_REASON_BYTES`].
+    #[n(2)]
+    pub downgrade: Option<String>,
 }
 
 /// How many ids the driver must draw for the tasks that this end makes.

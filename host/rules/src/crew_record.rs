@@ -80,6 +80,10 @@ pub struct Member {
     /// What it holds.
     #[n(5)]
     pub effective: Effective,
+    /// Nobody signed the plugin: it runs only where the host takes such.
+    #[n(6)]
+    #[cbor(default)]
+    pub unsigned: bool,
 }
 
 /// One crew.

@@ -34,8 +34,10 @@ pub struct Notice {
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// A plugin was installed.
+    /// A plugin was installed, removed or revoked.
     Plugin(Digest),
+    /// Who is trusted, or what is revoked.
+    Trust,
     /// A crew was assembled, drains or has stopped.
     Crew(CrewPhase),
     /// An agent changed its phase.

@@ -7,11 +7,13 @@ use crate::{
     crew_record::{Crew, CrewPhase},
     id::{AgentId, CrewId, Digest, TaskId},
     lease::Held,
+    metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::Payload,
     plugin::Plugin,
     quantity::Time,
     seam::{Denial, Lease, Usage},
     task::Task,
+    trust::Revocation,
 };
 
 /// One entry of the journal.
@@ -127,6 +129,93 @@ pub enum Event {
         #[n(1)]
         at: Time,
     },
+    /// A plugin is gone; its number stays known.
+    #[n(20)]
+    PluginRemoved {
+        /// Which.
+        #[n(0)]
+        digest: Digest,
+        /// When.
+        #[n(1)]
+        at: Time,
+    },
+    /// A publisher is trusted, or may sign something else than before.
+    #[n(21)]
+    PublisherTrusted {
+        /// Who.
+        #[n(0)]
+        publisher: Box<Publisher>,
+        /// When.
+        #[n(1)]
+        at: Time,
+    },
+    /// A root says who is trusted.
+    #[n(22)]
+    RootAdopted {
+        /// It.
+        #[n(0)]
+        root: Box<Root>,
+        /// When.
+        #[n(1)]
+        at: Time,
+    },
+    /// A publisher has other keys.
+    #[n(23)]
+    KeysRotated {
+        /// How.
+        #[n(0)]
+        rotation: Box<Rotation>,
+        /// When.
+        #[n(1)]
+        at: Time,
+    },
+    /// An index says what is newest, and what is revoked.
+    #[n(24)]
+    IndexAdopted {
+        /// It.
+        #[n(0)]
+        index: Box<Index>,
+        /// SHA-256 of it as it was signed.
+        #[n(1)]
+        digest: Digest,
+        /// When.
+        #[n(2)]
+        at: Time,
+    },
+    /// A clock says which index is the newest.
+    #[n(25)]
+    ClockAdopted {
+        /// It.
+        #[n(0)]
+        clock: Clock,
+        /// When.
+        #[n(1)]
+        at: Time,
+    },
+    /// Something is revoked.
+    #[n(26)]
+    Revoked {
+        /// What.
+        #[n(0)]
+        what: Revocation,
+        /// When.
+        #[n(1)]
+        at: Time,
+    },
+    /// The time was seen; nothing else happened for long, or only something for the audit log.
+    #[n(27)]
+    TimeSeen {
+        /// It.
+        #[n(0)]
+        at: Time,
+    },
+    /// The latest time seen was wrong.
+    #[n(28)]
+    TimeReset {
+        /// What it is instead.
+        #[n(0)]
+        at: Time,
+    },
 }
 
 /// How a task changed. Every change but `Assigned` and `Started` ends the lease in force and frees its slot.
@@ -178,6 +267,9 @@ pub enum Change {
     /// SKIPPED.
     #[n(11)]
     Skipped(#[n(0)] Cause),
+    /// PAUSED: a person must look at it. Resumed, it is READY, or VERIFYING where it has a result that waits for that.
+    #[n(12)]
+    Paused(#[n(0)] Failure),
 }
 
 /// Why a task ends without a result. By reference where another task is the cause: a failed tree names it a thousand times.

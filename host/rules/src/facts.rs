@@ -80,11 +80,20 @@ impl Command {
                     .flat_map(|task| task.dependencies.iter().copied())
                     .collect(),
             },
-            Command::CancelTask { task, .. } => Needs {
+            Command::CancelTask { task, .. } | Command::ResumeTask { task, .. } => Needs {
                 tasks: vec![*task],
                 ..Needs::default()
             },
             Command::InstallPlugin { .. }
+            | Command::RemovePlugin { .. }
+            | Command::NoteRefusal { .. }
+            | Command::TrustPublisher { .. }
+            | Command::AdoptRoot { .. }
+            | Command::RotateKeys { .. }
+            | Command::AdoptIndex { .. }
+            | Command::AdoptClock { .. }
+            | Command::Revoke { .. }
+            | Command::ResetTime { .. }
             | Command::AssembleCrew { .. }
             | Command::DrainCrew { .. }
             | Command::Warmed { .. }

@@ -34,4 +34,5 @@ pub mod seam;
 pub mod shard;
 pub mod state;
 pub mod task;
+pub mod trust;
 pub mod widening;

@@ -105,6 +105,14 @@ pub struct About {
 #[cbor(transparent)]
 pub struct Version(#[n(0)] String);
 
+impl Version {
+    /// The version as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

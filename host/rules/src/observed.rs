@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    id::{CrewId, TaskId},
+    id::{AgentId, CrewId, TaskId},
     limits::LEASE,
     quantity::Time,
     seam::Lease,
@@ -18,6 +18,12 @@ pub struct Observed {
     looks: BTreeSet<(Time, TaskId)>,
     /// Crews in which something changed since work was last handed out.
     pub(crate) stirred: BTreeSet<CrewId>,
+    /// When to compare what runs with what is revoked; at once when absent.
+    pub(crate) next_sweep: Option<Time>,
+    /// Agents of revoked plugins that may finish what they have, by the time when that is over.
+    pub(crate) drained: BTreeMap<Time, BTreeSet<AgentId>>,
+    /// The host takes plugins that nobody signed.
+    pub(crate) unsigned: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -28,6 +34,14 @@ struct Seen {
 }
 
 impl Observed {
+    /// Forgets all that was seen; what the host takes stays.
+    pub(crate) fn reset(&mut self) {
+        *self = Observed {
+            unsigned: self.unsigned,
+            ..Observed::default()
+        };
+    }
+
     /// An attempt has begun.
     pub(crate) fn began(&mut self, lease: Lease, now: Time) {
         self.forget(lease.task);
@@ -77,6 +91,12 @@ impl Observed {
     /// When to look at the leases again.
     pub(crate) fn next_look(&self) -> Option<Time> {
         self.looks.first().map(|(time, _)| *time)
+    }
+
+    /// When to look at what is revoked again.
+    pub(crate) fn next_revocation(&self) -> Option<Time> {
+        let drained = self.drained.first_key_value().map(|(time, _)| *time);
+        drained.into_iter().chain(self.next_sweep).min()
     }
 
     /// When an attempt was last seen alive.

@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     crew::PluginRef,
     id::Digest,
+    key::KeyId,
     manifest::Manifest,
     quantity::{Size, Time},
     seam::Export,
@@ -36,6 +37,30 @@ pub struct Plugin {
     /// Rises with every change of the record.
     #[n(6)]
     pub revision: u64,
+    /// Who signed it; none only where the host takes unsigned plugins.
+    #[n(7)]
+    #[cbor(default)]
+    pub signed: Option<Signature>,
+}
+
+/// What is remembered of a signed release.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Signature {
+    /// SHA-256 of the statement.
+    #[n(0)]
+    pub statement: Digest,
+    /// The number of the release.
+    #[n(1)]
+    pub release_seq: u64,
+    /// Trusted keys that signed it.
+    #[n(2)]
+    pub signers: BTreeSet<KeyId>,
+    /// How many of them it takes: when keys are revoked and fewer are left, it must not run.
+    #[n(3)]
+    pub needed: u32,
+    /// Until when it could be installed.
+    #[n(4)]
+    pub expires: Time,
 }
 
 impl Plugin {

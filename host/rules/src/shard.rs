@@ -93,13 +93,18 @@ impl Shard {
         Ok(())
     }
 
+    /// Whether plugins that nobody signed are taken and run: for development only.
+    pub fn take_unsigned(&mut self, unsigned: bool) {
+        self.observed.unsigned = unsigned;
+    }
+
     /// Begins to live after a recovery: attempts of the life before are lost and their tasks go back in the queue, agents are warmed again.
     /// Of a state without agents it makes nothing.
     ///
     /// Make its entries durable before performing its effects. Then no generation of an agent is given twice, and a message of the life
     /// before, from a runner that outlived its host, cannot be taken for one of this life.
     pub fn resume(&mut self, now: Time) -> Output {
-        self.observed = Observed::default();
+        self.observed.reset();
         self.observed.stirred.extend(self.state.crews().map(|crew| crew.id));
         let mut decision = Decision::new(&mut self.state, &mut self.observed, now);
         decision.resume();
@@ -158,7 +163,8 @@ impl Shard {
             return Some(now);
         }
         let timer = self.state.index.timers.first().map(|(time, _)| *time);
-        timer.into_iter().chain(self.observed.next_look()).min()
+        let swept = self.state.agents().next().and_then(|_| self.observed.next_revocation());
+        timer.into_iter().chain(self.observed.next_look()).chain(swept).min()
     }
 
     /// Whether a decision left something over that the next tick takes up.

@@ -57,6 +57,9 @@ pub enum TaskState {
     /// Something that it depended on failed.
     #[n(10)]
     Skipped,
+    /// It waits for a person.
+    #[n(11)]
+    Paused,
 }
 
 impl TaskState {
@@ -73,6 +76,7 @@ impl TaskState {
         TaskState::Failed,
         TaskState::Cancelled,
         TaskState::Skipped,
+        TaskState::Paused,
     ];
 
     /// Nothing follows.
@@ -85,18 +89,20 @@ impl TaskState {
     #[must_use]
     pub fn leaves_to(self) -> &'static [TaskState] {
         use TaskState::{
-            Assigned, Cancelled, Completed, Failed, Pending, Ready, RetryWait, Running, Skipped, Verifying, Waiting,
+            Assigned, Cancelled, Completed, Failed, Paused, Pending, Ready, RetryWait, Running, Skipped, Verifying,
+            Waiting,
         };
         match self {
             Pending => &[Ready, Failed, Cancelled, Skipped],
-            Ready => &[Assigned, Failed, Cancelled, Skipped],
-            Assigned => &[Running, Ready, Cancelled, Skipped],
+            Ready => &[Assigned, Paused, Failed, Cancelled, Skipped],
+            Assigned => &[Running, Ready, Paused, Cancelled, Skipped],
+            Paused => &[Ready, Verifying, Cancelled, Skipped],
             Running => &[
-                Waiting, RetryWait, Verifying, Completed, Ready, Failed, Cancelled, Skipped,
+                Waiting, RetryWait, Verifying, Completed, Ready, Paused, Failed, Cancelled, Skipped,
             ],
             Waiting => &[Verifying, Completed, Failed, Cancelled, Skipped],
             RetryWait => &[Ready, Failed, Cancelled, Skipped],
-            Verifying => &[Verifying, Ready, Completed, Failed, Cancelled, Skipped],
+            Verifying => &[Verifying, Ready, Completed, Paused, Failed, Cancelled, Skipped],
             Completed | Failed | Cancelled | Skipped => &[],
         }
     }
@@ -116,6 +122,7 @@ impl fmt::Display for TaskState {
             TaskState::Failed => "FAILED",
             TaskState::Cancelled => "CANCELLED",
             TaskState::Skipped => "SKIPPED",
+            TaskState::Paused => "PAUSED",
         })
     }
 }

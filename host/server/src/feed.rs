@@ -99,6 +99,7 @@ fn event((position, index): Place, notice: &Notice) -> Event {
     };
     match &notice.what {
         Changed::Plugin(digest) => event.plugin = Some(*digest),
+        Changed::Trust => "trust".clone_into(&mut event.to),
         Changed::Crew(phase) => {
             event.kind = Kind::Crew;
             event.to = crate::read::crew_phase(*phase).to_owned();

@@ -339,6 +339,7 @@ fn recover(directory: &Path) -> Result<(Store, Shard), Error> {
             .map_err(|error| damaged(error.into()))?;
         replayed += 1;
     }
+    shard.take_unsigned(true);
     tracing::info!(replayed, position = shard.position(), "recovered");
     Ok((store, shard))
 }

@@ -1,8 +1,10 @@
 //! Who works on what: tasks in the order of their creation, agents by role, then least load, fewest tasks, place in the crew.
 
+use std::collections::BTreeSet;
+
 use super::Decision;
 use crate::{
-    agent::Failure,
+    agent::{Agent, Failure, Phase},
     crew_record::Member,
     event::{Cause, Change},
     id::{AgentId, CrewId, TaskId},
@@ -41,6 +43,11 @@ impl Decision<'_> {
             while let Some((_, task)) = self.state.index.head_of(crew, &need) {
                 if !self.step() {
                     return false;
+                }
+                if self.was_quarantined(crew, &need) {
+                    let why = format!("{why}; those who could are quarantined");
+                    self.move_task(task, Change::Paused(Failure::new(Reason::Revoked, &why)));
+                    continue;
                 }
                 self.move_task(task, Change::Failed(Cause::Own(Failure::new(Reason::NotFound, &why))));
                 *ended = true;
@@ -109,6 +116,15 @@ impl Decision<'_> {
             call,
             task: view,
         });
+    }
+
+    /// Whether somebody who could take a task of this need was quarantined: then a person decides what becomes of it.
+    fn was_quarantined(&self, crew: CrewId, need: &Need) -> bool {
+        let members: BTreeSet<u32> = self.state.members_for(crew, need).collect();
+        let quarantined = |agent: &Agent| agent.phase == Phase::Quarantined;
+        self.state
+            .agents_of(crew)
+            .any(|agent| quarantined(agent) && members.contains(&agent.member))
     }
 
     /// Whether anybody in a crew could ever take a task of this need; if not, why.

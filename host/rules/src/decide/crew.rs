@@ -1,8 +1,8 @@
-//! Plugins, crews and agents: installed, assembled whole or not at all, warmed, drained.
+//! Crews and agents: assembled whole or not at all, warmed, drained.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Decision, Reply};
+use super::{Decision, Reply, trust::small_enough};
 use crate::{
     agent::{Failure, Phase},
     audit::{AuditEntry, Kind},
@@ -12,52 +12,14 @@ use crate::{
     event::Event,
     grant::{Ceiling, effective, gate},
     id::{AgentId, CrewId},
-    limits::{MAX_AGENTS, MAX_CREWS, MAX_DECISION_BYTES, MAX_PLUGINS},
+    limits::{MAX_AGENTS, MAX_CREWS},
     plugin::Plugin,
     reason::Reason,
     rejection::Rejection,
     seam::RunnerCommand,
-    state::encode,
 };
 
 impl Decision<'_> {
-    pub(super) fn install(&mut self, plugin: Plugin) -> Result<Reply, Rejection> {
-        let digest = plugin.digest;
-        if self.state.plugin(digest).is_some() {
-            return Ok(Reply::Installed { digest, already: true });
-        }
-        let about = &plugin.manifest.plugin;
-        let same_name = |other: &&Plugin| {
-            other.manifest.plugin.name == about.name && other.manifest.plugin.version == about.version
-        };
-        if let Some(other) = self.state.plugins().find(same_name) {
-            let message = format!(
-                "{}@{} is installed with another file (sha256 {}…); a version never changes, so raise it",
-                about.name,
-                about.version,
-                other.digest.short()
-            );
-            return Err(Rejection::new(Reason::Conflict, message));
-        }
-        if self.state.plugins().count() >= MAX_PLUGINS {
-            return Err(Rejection::new(
-                Reason::Overloaded,
-                format!("a host holds at most {MAX_PLUGINS} plugins"),
-            ));
-        }
-        small_enough(&plugin)?;
-        let detail = format!("{}@{} sha256:{digest}", about.name, about.version);
-        self.emit(Event::PluginInstalled(Box::new(Plugin {
-            installed_at: self.now,
-            revision: 1,
-            ..plugin
-        })));
-        let entry = self.entry(Kind::PluginInstalled, detail);
-        self.audit.push(entry);
-        self.notice(None, Changed::Plugin(digest));
-        Ok(Reply::Installed { digest, already: false })
-    }
-
     pub(super) fn assemble(
         &mut self,
         id: CrewId,
@@ -103,6 +65,7 @@ impl Decision<'_> {
             .iter()
             .map(|member| enlist(&manifest, member, plugins, ceiling));
         let members = members.collect::<Result<Vec<_>, _>>()?;
+        members.iter().try_for_each(|member| self.runnable(member))?;
         let detail = format!("{} with {size} agents", manifest.name);
         let crew = Crew {
             id,
@@ -147,7 +110,9 @@ impl Decision<'_> {
                         self.run(RunnerCommand::Drain { agent });
                     }
                 }
-                Phase::Provisioning | Phase::Failed => self.move_agent(agent, Phase::Stopped, None),
+                Phase::Provisioning | Phase::Failed | Phase::Quarantined => {
+                    self.move_agent(agent, Phase::Stopped, None);
+                }
                 Phase::Draining | Phase::Stopped => {}
             }
         }
@@ -176,8 +141,28 @@ impl Decision<'_> {
         agent.is_some_and(|agent| agent.generation == generation && agent.phase == Phase::Warming)
     }
 
+    /// Whether what a member runs may run here at all: not revoked, and signed unless the host takes what is not.
+    fn runnable(&self, member: &Member) -> Result<(), Rejection> {
+        let (plugin, version) = (&member.plugin, &member.version);
+        if self.state.is_void(member.digest) {
+            return Err(Rejection::new(
+                Reason::Revoked,
+                format!("{plugin}@{version} is revoked"),
+            ));
+        }
+        if member.unsigned && !self.unsigned {
+            let message = format!("{plugin}@{version} is not signed; only a host started with `--dev` runs it");
+            return Err(Rejection::new(Reason::SignatureMissing, message));
+        }
+        Ok(())
+    }
+
     /// Has a runner make an agent ready.
     pub(super) fn warm(&mut self, id: AgentId) {
+        if self.state.agent(id).is_some_and(|agent| self.is_fallen(agent)) {
+            self.quarantine(id);
+            return;
+        }
         self.move_agent(id, Phase::Warming, None);
         let Some(agent) = self.state.agent(id) else {
             return;
@@ -185,6 +170,10 @@ impl Decision<'_> {
         let Some(member) = self.state.member_of(agent) else {
             return;
         };
+        if let Err(refused) = self.runnable(member) {
+            self.move_agent(id, Phase::Failed, Some(Failure::new(refused.reason, &refused.message)));
+            return;
+        }
         let command = RunnerCommand::Warm {
             agent: agent.identity(),
             component: member.digest,
@@ -192,16 +181,6 @@ impl Decision<'_> {
         };
         self.run(command);
     }
-}
-
-/// Refuses a record that would not fit in a frame with what follows from it.
-fn small_enough<T: minicbor::Encode<()>>(record: &T) -> Result<(), Rejection> {
-    let bytes = encode(record).len();
-    if bytes > MAX_DECISION_BYTES {
-        let message = format!("its record would have {bytes} bytes, at most {MAX_DECISION_BYTES}");
-        return Err(Rejection::new(Reason::BodyLimit, message));
-    }
-    Ok(())
 }
 
 /// One member with its plugin found, its grants computed and its roles narrowed.
@@ -245,5 +224,6 @@ fn enlist(
         roles: roles.clone(),
         exports: plugin.exports.clone(),
         effective,
+        unsigned: plugin.signed.is_none(),
     })
 }

@@ -239,7 +239,9 @@ impl Decision<'_> {
 fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, String)> {
     let said = |failure: Failure| (failure.reason, failure.message);
     match change {
-        Change::Retry { failure, .. } | Change::Cancelled(failure) => Some(said(failure.clone())),
+        Change::Retry { failure, .. } | Change::Cancelled(failure) | Change::Paused(failure) => {
+            Some(said(failure.clone()))
+        }
         Change::Failed(cause) | Change::Skipped(cause) => state.failure(cause).ok().map(said),
         Change::Lost if held.started => Some((Reason::Interrupted, "the attempt was lost".to_owned())),
         Change::Lost => Some((Reason::Interrupted, "the attempt never began".to_owned())),

@@ -9,6 +9,7 @@ mod emit;
 mod settle;
 mod task;
 mod tick;
+mod trust;
 mod view;
 
 #[cfg(test)]
@@ -68,11 +69,14 @@ pub(crate) struct Decision<'a> {
     suspects: Vec<TaskId>,
     /// Records that may still be moved before others have a turn.
     stride: usize,
+    /// The host takes plugins that nobody signed.
+    unsigned: bool,
 }
 
 impl<'a> Decision<'a> {
     pub(crate) fn new(state: &'a mut State, observed: &'a mut Observed, now: Time) -> Self {
         Decision {
+            unsigned: observed.unsigned,
             state,
             observed,
             now,
@@ -93,7 +97,27 @@ impl<'a> Decision<'a> {
     /// When it is refused; nothing has changed then.
     pub(crate) fn decide(&mut self, facts: &Facts, command: Command) -> Result<Reply, Rejection> {
         let reply = match command {
-            Command::InstallPlugin { plugin, by } => self.by(by).install(plugin),
+            Command::InstallPlugin {
+                plugin,
+                by,
+                signed,
+                consent,
+            } => self.by(by).install(plugin, signed, &consent),
+            Command::RemovePlugin { digest, by } => self.by(by).remove(digest),
+            Command::NoteRefusal { reason, detail, by } => Ok(self.by(by).note_refusal(reason, &detail)),
+            Command::TrustPublisher { publisher, by } => self.by(by).trust_publisher(publisher),
+            Command::AdoptRoot { root, signers, by } => self.by(by).adopt_root(root, &signers),
+            Command::RotateKeys { rotation, signers, by } => self.by(by).rotate(rotation, &signers),
+            Command::AdoptIndex {
+                index,
+                digest,
+                signers,
+                by,
+            } => self.by(by).adopt_index(index, digest, &signers),
+            Command::AdoptClock { clock, signers, by } => self.by(by).adopt_clock(clock, &signers),
+            Command::Revoke { what, why, by } => self.by(by).revoke(what, &why),
+            Command::ResetTime { why, by } => self.by(by).reset_time(&why),
+            Command::ResumeTask { task, by } => self.by(by).resume_task(facts, task),
             Command::AssembleCrew {
                 crew,
                 agents,

@@ -156,8 +156,12 @@ impl Decision<'_> {
             if !self.step() {
                 return false;
             }
-            self.move_agent(agent, Phase::Stopped, None);
-            self.run(RunnerCommand::Forget { agent });
+            if self.state.agent(agent).is_some_and(|agent| self.is_fallen(agent)) {
+                self.quarantine(agent);
+            } else {
+                self.move_agent(agent, Phase::Stopped, None);
+                self.run(RunnerCommand::Forget { agent });
+            }
             any = true;
         }
         any

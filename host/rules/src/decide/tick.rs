@@ -12,6 +12,7 @@ use crate::{
 impl Decision<'_> {
     /// Ends the attempts of the life before and starts every agent anew.
     pub(crate) fn resume(&mut self) {
+        self.compare_clock();
         if self.state.agents().next().is_some() {
             let lost: Vec<_> = self.state.index.held().filter_map(|id| self.state.task(id)).collect();
             let lost: Vec<_> = lost
@@ -35,6 +36,8 @@ impl Decision<'_> {
 
     /// Decides what the time that has passed makes of the state.
     pub(crate) fn tick(&mut self) {
+        self.sweep_revoked();
+        self.end_drained();
         for lease in self.observed.expired(self.now, MAX_STRIDE) {
             // Whoever still runs it has been fenced; it is told only so that it stops burning fuel.
             self.move_task(lease.task, Change::Lost);

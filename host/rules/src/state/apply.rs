@@ -1,18 +1,22 @@
 //! What each event does to the records. Transitions that the tables of `task` and `agent` do not have are refused.
 
+use std::collections::BTreeSet;
+
 use super::{Corrupt, Key, State};
 use crate::{
     agent::{Agent, Failure, Phase},
     crew_record::{Crew, CrewPhase},
     event::{Cause, Change, Counts, Event, Source},
-    id::{AgentId, CrewId, TaskId},
+    id::{AgentId, CrewId, Name, TaskId},
     index::Index,
     limits::MAX_DENIALS,
     plan::Payload,
+    plugin::Plugin,
     quantity::Time,
     reason::Reason,
     seam::{Denial, Export, Lease, Usage},
     task::{Task, TaskState},
+    trust::{Highest, SeenClock, Trusted},
 };
 
 impl State {
@@ -21,12 +25,24 @@ impl State {
     /// # Errors
     /// When the event does not fit the records; they are then not to be used any more.
     pub fn apply(&mut self, event: &Event) -> Result<(), Corrupt> {
+        self.see(event);
         match event {
             Event::PluginInstalled(plugin) => {
-                self.plugins.insert(plugin.digest, plugin.as_ref().clone());
-                self.touch(Key::Plugin(plugin.digest));
+                self.install(plugin);
                 Ok(())
             }
+            Event::PluginRemoved { digest, .. } => {
+                self.plugins.remove(digest).ok_or_else(|| missing(digest))?;
+                self.gone(Key::Plugin(*digest));
+                self.examine_plugins();
+                Ok(())
+            }
+            Event::PublisherTrusted { .. }
+            | Event::RootAdopted { .. }
+            | Event::KeysRotated { .. }
+            | Event::IndexAdopted { .. }
+            | Event::ClockAdopted { .. }
+            | Event::Revoked { .. } => self.change_trust(event),
             Event::CrewAssembled { crew, agents } => {
                 self.assemble(crew, agents);
                 Ok(())
@@ -41,7 +57,10 @@ impl State {
             Event::TaskAccepted(task) => self.accept(task),
             Event::AttemptUsed { lease, usage, denials } => self.account(lease, usage, denials),
             Event::TaskMoved { task, change, at } => self.move_task(*task, change, *at),
-            Event::AttemptFenced { .. } | Event::CacheRefused { .. } => Ok(()),
+            Event::AttemptFenced { .. }
+            | Event::CacheRefused { .. }
+            | Event::TimeSeen { .. }
+            | Event::TimeReset { .. } => Ok(()),
             Event::TreeArchived { root } => {
                 let tree: Vec<TaskId> = self.tree(*root).iter().map(|task| task.id).collect();
                 for id in tree {
@@ -53,6 +72,114 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    /// Takes note of the time of an event. Time does not go back but by a person's word.
+    fn see(&mut self, event: &Event) {
+        let at = match event {
+            Event::TimeReset { at } => {
+                self.trust.latest = *at;
+                *at
+            }
+            Event::PluginInstalled(plugin) => plugin.installed_at,
+            Event::CrewAssembled { crew, .. } => crew.created,
+            Event::TaskAccepted(task) => task.created,
+            Event::CrewMoved { at, .. }
+            | Event::AgentMoved { at, .. }
+            | Event::HostRestarted { at }
+            | Event::TaskMoved { at, .. }
+            | Event::PluginRemoved { at, .. }
+            | Event::PublisherTrusted { at, .. }
+            | Event::RootAdopted { at, .. }
+            | Event::KeysRotated { at, .. }
+            | Event::IndexAdopted { at, .. }
+            | Event::ClockAdopted { at, .. }
+            | Event::Revoked { at, .. }
+            | Event::CacheRefused { at, .. }
+            | Event::TimeSeen { at } => *at,
+            Event::CrewArchived { .. }
+            | Event::AttemptUsed { .. }
+            | Event::TreeArchived { .. }
+            | Event::AttemptFenced { .. } => return,
+        };
+        self.trust.latest = self.trust.latest.max(at);
+        self.touch(Key::Latest);
+    }
+
+    /// The record and the number of its release in one: what stands against an older one is remembered with the install, or not at all.
+    fn install(&mut self, plugin: &Plugin) {
+        if let Some(signed) = &plugin.signed {
+            let name = &plugin.manifest.plugin.name;
+            let highest = Highest {
+                release_seq: signed.release_seq,
+                digest: plugin.digest,
+                statement: signed.statement,
+            };
+            let known = self.trust.highest.get(name);
+            if known.is_none_or(|known| known.release_seq <= highest.release_seq) {
+                self.trust.highest.insert(name.clone(), highest);
+                self.touch(Key::Highest(name.clone()));
+            }
+        }
+        self.plugins.insert(plugin.digest, plugin.clone());
+        self.touch(Key::Plugin(plugin.digest));
+        if self.trust.stands(plugin).is_err() {
+            self.void.insert(plugin.digest);
+        }
+    }
+
+    fn change_trust(&mut self, event: &Event) -> Result<(), Corrupt> {
+        let mut names: BTreeSet<Name> = BTreeSet::new();
+        let trust = &mut self.trust;
+        match event {
+            Event::PublisherTrusted { publisher, at } => {
+                let known = trust.publishers.get(&publisher.name);
+                let trusted = Trusted {
+                    publisher: publisher.as_ref().clone(),
+                    // A recovery key that stays keeps the rotations that it signed from being shown again.
+                    rotation: known.map_or(0, |known| known.rotation),
+                    since: known.map_or(*at, |known| known.since),
+                };
+                trust.publishers.insert(publisher.name.clone(), trusted);
+                names.insert(publisher.name.clone());
+            }
+            Event::RootAdopted { root, at } => {
+                names.extend(trust.publishers.keys().cloned());
+                trust.adopt_root(root, *at);
+                names.extend(trust.publishers.keys().cloned());
+            }
+            Event::KeysRotated { rotation, .. } => {
+                let name = &rotation.publisher;
+                let trusted = trust.publishers.get_mut(name).ok_or_else(|| missing(name))?;
+                trusted.rotation = rotation.version;
+                trusted.publisher.release = rotation.release.clone();
+                trusted.publisher.recovery = Some(rotation.recovery);
+                trusted.publisher.expires = rotation.expires;
+                names.insert(name.clone());
+            }
+            Event::IndexAdopted { index, digest, .. } => trust.adopt_index(index, *digest),
+            Event::ClockAdopted { clock, .. } => {
+                trust.metadata.clock = Some(SeenClock {
+                    version: clock.version,
+                    expires: clock.expires,
+                    index: clock.index,
+                });
+            }
+            Event::Revoked { what, .. } => {
+                names.extend(trust.publishers.keys().cloned());
+                trust.revoke(what);
+            }
+            _ => {}
+        }
+        for name in names {
+            match self.trust.publishers.contains_key(&name) {
+                true => self.touch(Key::Publisher(name)),
+                false => self.gone(Key::Publisher(name)),
+            }
+        }
+        self.touch(Key::Metadata);
+        self.examine_plugins();
+        Ok(())
     }
 
     fn assemble(&mut self, crew: &Crew, agents: &[AgentId]) {
@@ -136,7 +263,7 @@ impl State {
         }
         let mut moved = Vec::new();
         for agent in self.agents.values_mut() {
-            if matches!(agent.phase, Phase::Stopped | Phase::Failed) {
+            if matches!(agent.phase, Phase::Stopped | Phase::Failed | Phase::Quarantined) {
                 continue;
             }
             self.index.remove_agent(agent);
@@ -200,7 +327,7 @@ impl State {
         };
         let failure = match change {
             Change::Failed(cause) | Change::Skipped(cause) => Some(self.failure(cause)?),
-            Change::Cancelled(failure) => Some(failure.clone()),
+            Change::Cancelled(failure) | Change::Paused(failure) => Some(failure.clone()),
             _ => None,
         };
         let task = self.tasks.get_mut(&id).ok_or_else(|| missing(id))?;
@@ -216,7 +343,9 @@ impl State {
         alter(task, change, child, release.as_ref().map(|held| held.lease.agent), at);
         if failure.is_some() {
             task.failure = failure;
-            task.candidate = None;
+            if to.is_ended() {
+                task.candidate = None;
+            }
         }
         if to.is_ended() {
             task.ended = Some(at);
@@ -273,10 +402,12 @@ impl State {
 /// Where a change takes a task; `None` where it cannot be. This is the table of transitions.
 fn target(from: TaskState, change: &Change) -> Option<TaskState> {
     use TaskState::{
-        Assigned, Cancelled, Completed, Failed, Pending, Ready, RetryWait, Running, Skipped, Verifying, Waiting,
+        Assigned, Cancelled, Completed, Failed, Paused, Pending, Ready, RetryWait, Running, Skipped, Verifying, Waiting,
     };
     let to = match (from, change) {
-        (Pending | RetryWait, Change::Ready) => Ready,
+        (Pending | RetryWait | Paused, Change::Ready) => Ready,
+        (Paused, Change::Candidate(Source::Candidate)) => Verifying,
+        (Ready | Assigned | Running | Verifying, Change::Paused(_)) => Paused,
         (Ready, Change::Assigned(_)) => Assigned,
         (Assigned, Change::Started) => Running,
         (Assigned | Running, Change::Lost) => Ready,
@@ -320,7 +451,13 @@ fn alter(
             }
             task.started = task.started.or(Some(at));
         }
-        Change::Lost | Change::Failed(_) | Change::Cancelled(_) | Change::Skipped(_) => {}
+        Change::Lost
+        | Change::Failed(_)
+        | Change::Cancelled(_)
+        | Change::Skipped(_)
+        | Change::Candidate(Source::Candidate) => {}
+        // The delay of a check that was to be tried again is over.
+        Change::Paused(_) => task.not_before = None,
         Change::Retry {
             not_before,
             failure,
@@ -335,7 +472,7 @@ fn alter(
             task.candidate = Some(payload.clone());
             task.executed_by = released;
         }
-        Change::Candidate(Source::Child(_) | Source::Candidate) => {
+        Change::Candidate(Source::Child(_)) => {
             (task.candidate, task.executed_by) = child.unwrap_or_default();
         }
         Change::SentBack(remark) => {

@@ -1,5 +1,5 @@
 //! The live records, and the only place where they change: `apply`, exactly as a replay would. What can be computed from the records is kept
-//! in `index` and never stored. The system part (plugins) and the crews never read each other.
+//! in `index` and never stored. The system part (plugins, trust) and the crews never read each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,12 @@ use minicbor::{Decode, Encode};
 use crate::{
     agent::Agent,
     crew_record::{Crew, CrewPhase, Member},
-    id::{AgentId, CrewId, Digest, Name, TaskId},
+    id::{AgentId, CrewId, Digest, Name, PluginName, TaskId},
     index::Index,
     plugin::Plugin,
+    quantity::Time,
     task::Task,
+    trust::Trust,
 };
 
 mod apply;
@@ -54,7 +56,7 @@ pub enum Corrupt {
 }
 
 /// Which record of a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub(crate) enum Key {
     #[n(0)]
     Plugin(#[n(0)] Digest),
@@ -64,12 +66,23 @@ pub(crate) enum Key {
     Agent(#[n(0)] AgentId),
     #[n(3)]
     Task(#[n(0)] TaskId),
+    #[n(4)]
+    Metadata,
+    #[n(5)]
+    Publisher(#[n(0)] Name),
+    #[n(6)]
+    Highest(#[n(0)] PluginName),
+    #[n(7)]
+    Latest,
 }
 
 /// Everything that lives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     plugins: BTreeMap<Digest, Plugin>,
+    trust: Trust,
+    /// Files that must not run: what `trust` says of the installed plugins, and every revoked file.
+    void: BTreeSet<Digest>,
     crews: BTreeMap<CrewId, Crew>,
     agents: BTreeMap<AgentId, Agent>,
     tasks: BTreeMap<TaskId, Task>,
@@ -99,9 +112,24 @@ impl State {
                 Key::Crew(id) => drop(state.crews.insert(id, decode("a crew", &value)?)),
                 Key::Agent(id) => drop(state.agents.insert(id, decode("an agent", &value)?)),
                 Key::Task(id) => drop(state.tasks.insert(id, decode("a task", &value)?)),
+                Key::Metadata => state.trust.metadata = decode("what is trusted", &value)?,
+                Key::Publisher(ref name) => {
+                    drop(
+                        state
+                            .trust
+                            .publishers
+                            .insert(name.clone(), decode("a publisher", &value)?),
+                    );
+                }
+                Key::Highest(ref name) => {
+                    let highest = decode("the newest of a plugin", &value)?;
+                    state.trust.highest.insert(name.clone(), highest);
+                }
+                Key::Latest => state.trust.latest = decode::<Time>("a time", &value)?,
             }
             state.saved.insert(key);
         }
+        state.examine_plugins();
         state.next_order = state.tasks.values().map(|task| task.order + 1).max().unwrap_or(0);
         state.index = Index::of(&state.crews, &state.agents, &state.tasks);
         Ok(state)
@@ -112,17 +140,22 @@ impl State {
         let dirty = std::mem::take(&mut self.dirty);
         let mut records = Vec::with_capacity(dirty.len());
         for key in dirty {
-            let value = match key {
-                Key::Plugin(id) => self.plugins.get(&id).map(encode),
-                Key::Crew(id) => self.crews.get(&id).map(encode),
-                Key::Agent(id) => self.agents.get(&id).map(encode),
-                Key::Task(id) => self.tasks.get(&id).map(encode),
+            let value = match &key {
+                Key::Plugin(id) => self.plugins.get(id).map(encode),
+                Key::Crew(id) => self.crews.get(id).map(encode),
+                Key::Agent(id) => self.agents.get(id).map(encode),
+                Key::Task(id) => self.tasks.get(id).map(encode),
+                Key::Metadata => Some(encode(&self.trust.metadata)),
+                Key::Publisher(name) => self.trust.publishers.get(name).map(encode),
+                Key::Highest(name) => self.trust.highest.get(name).map(encode),
+                Key::Latest => Some(encode(&self.trust.latest)),
             };
+            let encoded = encode(&key);
             match value {
                 Some(_) => self.saved.insert(key),
                 None => self.saved.remove(&key),
             };
-            records.push((encode(&key), value));
+            records.push((encoded, value));
         }
         records
     }
@@ -136,6 +169,40 @@ impl State {
     /// The installed plugins, by digest.
     pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
         self.plugins.values()
+    }
+
+    /// Who is trusted, and what is revoked.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The newest other release of the same plugin that is installed.
+    #[must_use]
+    pub fn newest(&self, of: &Plugin) -> Option<&Plugin> {
+        let same =
+            |plugin: &&Plugin| plugin.manifest.plugin.name == of.manifest.plugin.name && plugin.digest != of.digest;
+        let age = |plugin: &&Plugin| {
+            (
+                plugin.signed.as_ref().map(|signed| signed.release_seq),
+                plugin.installed_at,
+            )
+        };
+        self.plugins.values().filter(same).max_by_key(age)
+    }
+
+    /// Whether a file must not run, because it, its release, its publisher or too many of its keys are revoked.
+    #[must_use]
+    pub fn is_void(&self, component: Digest) -> bool {
+        self.void.contains(&component)
+    }
+
+    /// What trust says of every plugin, after it changed.
+    fn examine_plugins(&mut self) {
+        let trust = &self.trust;
+        let fallen = self.plugins.values().filter(|plugin| trust.stands(plugin).is_err());
+        let fallen = fallen.map(|plugin| plugin.digest);
+        self.void = fallen.chain(trust.metadata.revoked.digests.iter().copied()).collect();
     }
 
     /// A crew that is live, drains, or stopped not long ago.

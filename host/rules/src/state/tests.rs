@@ -49,6 +49,7 @@ fn crew() -> Crew {
             roles: std::collections::BTreeSet::new(),
             exports: [Export::Executor].into(),
             effective,
+            unsigned: true,
         }],
         phase: CrewPhase::Live,
         size: 1,
@@ -85,7 +86,7 @@ fn state(phase: Phase, task: TaskState) -> State {
     let task = Task {
         state: task,
         held: leased.then(held),
-        candidate: (task == TaskState::Verifying).then(|| Payload::Inline(Vec::new())),
+        candidate: matches!(task, TaskState::Verifying | TaskState::Paused).then(|| Payload::Inline(Vec::new())),
         ..blank(task_id(), crew_id())
     };
     state.apply(&Event::TaskAccepted(Box::new(task))).unwrap();
@@ -96,7 +97,7 @@ fn failure() -> Failure {
     Failure::new(Reason::Error, "no")
 }
 
-fn changes() -> [(&'static str, Change); 12] {
+fn changes() -> [(&'static str, Change); 14] {
     let given = || Source::Given(Payload::Inline(Vec::new()));
     let retry = Change::Retry {
         not_before: Time(9),
@@ -116,23 +117,26 @@ fn changes() -> [(&'static str, Change); 12] {
         ("Failed", Change::Failed(Cause::Own(failure()))),
         ("Cancelled", Change::Cancelled(failure())),
         ("Skipped", Change::Skipped(Cause::Own(failure()))),
+        ("Paused", Change::Paused(failure())),
+        ("Recheck", Change::Candidate(Source::Candidate)),
     ]
 }
 
 /// Where each change takes a task from each state; `-` where it is refused.
 const TASKS: &str = "
-    state       Ready     Assigned  Started   Lost      Retry      Candidate SentBack Split   Completed Failed Cancelled Skipped
-    PENDING     READY     -         -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED
-    READY       -         ASSIGNED  -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED
-    ASSIGNED    -         -         RUNNING   READY     -          -         -        -       -         -      CANCELLED SKIPPED
-    RUNNING     -         -         -         READY     RETRY_WAIT VERIFYING -        WAITING COMPLETED FAILED CANCELLED SKIPPED
-    WAITING     -         -         -         -         -          VERIFYING -        -       COMPLETED FAILED CANCELLED SKIPPED
-    RETRY_WAIT  READY     -         -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED
-    VERIFYING   VERIFYING VERIFYING VERIFYING VERIFYING VERIFYING  -         READY    -       COMPLETED FAILED CANCELLED SKIPPED
-    COMPLETED   -         -         -         -         -          -         -        -       -         -      -         -
-    FAILED      -         -         -         -         -          -         -        -       -         -      -         -
-    CANCELLED   -         -         -         -         -          -         -        -       -         -      -         -
-    SKIPPED     -         -         -         -         -          -         -        -       -         -      -         -
+    state       Ready     Assigned  Started   Lost      Retry      Candidate SentBack Split   Completed Failed Cancelled Skipped Paused Recheck
+    PENDING     READY     -         -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED - -
+    READY       -         ASSIGNED  -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED PAUSED -
+    ASSIGNED    -         -         RUNNING   READY     -          -         -        -       -         -      CANCELLED SKIPPED PAUSED -
+    RUNNING     -         -         -         READY     RETRY_WAIT VERIFYING -        WAITING COMPLETED FAILED CANCELLED SKIPPED PAUSED VERIFYING
+    WAITING     -         -         -         -         -          VERIFYING -        -       COMPLETED FAILED CANCELLED SKIPPED - VERIFYING
+    RETRY_WAIT  READY     -         -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED - -
+    VERIFYING   VERIFYING VERIFYING VERIFYING VERIFYING VERIFYING  -         READY    -       COMPLETED FAILED CANCELLED SKIPPED PAUSED -
+    COMPLETED   -         -         -         -         -          -         -        -       -         -      -         - - -
+    FAILED      -         -         -         -         -          -         -        -       -         -      -         - - -
+    CANCELLED   -         -         -         -         -          -         -        -       -         -      -         - - -
+    SKIPPED     -         -         -         -         -          -         -        -       -         -      -         - - -
+    PAUSED      READY     -         -         -         -          -         -        -       -         -      CANCELLED SKIPPED - VERIFYING
 ";
 
 #[test]
@@ -172,13 +176,20 @@ fn every_change_takes_every_state_where_the_table_says() {
 #[test]
 fn every_phase_is_left_only_where_the_table_says() {
     let legal: &[(Phase, &[Phase])] = &[
-        (Phase::Provisioning, &[Phase::Warming, Phase::Stopped]),
-        (Phase::Warming, &[Phase::Ready, Phase::Failed, Phase::Draining]),
-        (Phase::Ready, &[Phase::Busy, Phase::Draining]),
-        (Phase::Busy, &[Phase::Ready, Phase::Draining]),
-        (Phase::Draining, &[Phase::Stopped]),
+        (
+            Phase::Provisioning,
+            &[Phase::Warming, Phase::Stopped, Phase::Quarantined],
+        ),
+        (
+            Phase::Warming,
+            &[Phase::Ready, Phase::Failed, Phase::Draining, Phase::Quarantined],
+        ),
+        (Phase::Ready, &[Phase::Busy, Phase::Draining, Phase::Quarantined]),
+        (Phase::Busy, &[Phase::Ready, Phase::Draining, Phase::Quarantined]),
+        (Phase::Draining, &[Phase::Stopped, Phase::Quarantined]),
         (Phase::Stopped, &[]),
-        (Phase::Failed, &[Phase::Stopped]),
+        (Phase::Failed, &[Phase::Stopped, Phase::Quarantined]),
+        (Phase::Quarantined, &[Phase::Stopped]),
     ];
     for (before, expected) in legal {
         for to in Phase::ALL {

@@ -59,8 +59,10 @@ impl Bench {
     }
 
     pub(crate) fn empty() -> Self {
+        let mut shard = Shard::default();
+        shard.take_unsigned(true);
         Bench {
-            shard: Shard::default(),
+            shard,
             now: Time(1_000_000),
             crew: CrewId::new(0, 0),
             audit: Vec::new(),
@@ -306,6 +308,7 @@ pub(crate) fn plugin(name: &str, exports: &[Export], roles: &str, more: &str) ->
         size: Size(1),
         installed_at: Time(0),
         revision: 1,
+        signed: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use skep_rules::{
     agent::Phase,
     audit::Kind,
-    command::Command,
+    command::{Command, Consent},
     crew_record::{CrewPhase, Status},
     decide::Reply,
     grant::Ceiling,
@@ -31,6 +31,8 @@ fn a_plugin_is_installed_once_and_its_version_never_changes() {
         bench.ask(Command::InstallPlugin {
             plugin,
             by: "tests".into(),
+            signed: None,
+            consent: Consent::default(),
         })
     };
     for already in [false, true] {

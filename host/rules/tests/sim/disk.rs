@@ -109,6 +109,7 @@ impl Disk {
     /// The shard as a host finds it at its start.
     pub(crate) fn recover(&self) -> Shard {
         let mut shard = Shard::load(self.checkpoint, self.records.clone()).expect("the records are ours");
+        shard.take_unsigned(true);
         for (position, entry) in &self.entries {
             shard.replay(*position, entry).expect("the entries are ours");
         }

@@ -53,7 +53,9 @@ fn leases(state: &State) {
             Phase::Ready => agent.active < agent.slots,
             Phase::Busy => agent.active == agent.slots,
             Phase::Draining => agent.active > 0,
-            Phase::Provisioning | Phase::Warming | Phase::Stopped | Phase::Failed => agent.active == 0,
+            Phase::Provisioning | Phase::Warming | Phase::Stopped | Phase::Failed | Phase::Quarantined => {
+                agent.active == 0
+            }
         };
         assert!(fits || agent.phase == Phase::Draining, "{agent:?}");
     }
@@ -85,6 +87,8 @@ fn cause(shard: &Shard, task: &Task) -> bool {
         TaskState::RetryWait => task.not_before.is_some_and(timer),
         TaskState::Verifying if task.held.is_some() => lease(),
         TaskState::Verifying => task.not_before.is_some_and(timer) || servant(state, task, |phase| phase.may_serve()),
+        // A person wakes it.
+        TaskState::Paused => task.held.is_none() && task.failure.is_some(),
         TaskState::Completed | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => true,
     }
 }

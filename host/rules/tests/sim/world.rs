@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_rules::{
     agent::Phase,
-    command::{Command, Idempotency, NewTask, children_of},
+    command::{Command, Consent, Idempotency, NewTask, children_of},
     crew::CrewManifest,
     crew_record::CrewPhase,
     decide::Reply,
@@ -95,6 +95,7 @@ impl World {
             keys: BTreeMap::new(),
             ended: BTreeMap::new(),
         };
+        world.shard.take_unsigned(true);
         for (name, exports) in [
             ("worker", vec![Export::Executor]),
             ("planner", vec![Export::Planner]),
@@ -106,6 +107,8 @@ impl World {
             let command = Command::InstallPlugin {
                 plugin,
                 by: "sim".into(),
+                signed: None,
+                consent: Consent::default(),
             };
             world.submit(command).unwrap();
         }
@@ -672,5 +675,6 @@ fn plugin(name: &str, exports: BTreeSet<Export>) -> Plugin {
         size: Size(1),
         installed_at: Time(0),
         revision: 0,
+        signed: None,
     }
 }

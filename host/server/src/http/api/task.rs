@@ -88,7 +88,9 @@ pub enum Status {
 impl From<TaskState> for Status {
     fn from(state: TaskState) -> Self {
         match state {
-            TaskState::Pending | TaskState::Ready | TaskState::Assigned | TaskState::RetryWait => Status::Pending,
+            TaskState::Pending | TaskState::Ready | TaskState::Assigned | TaskState::RetryWait | TaskState::Paused => {
+                Status::Pending
+            }
             TaskState::Running | TaskState::Waiting | TaskState::Verifying => Status::InProgress,
             TaskState::Completed => Status::Completed,
             TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => Status::Failed,

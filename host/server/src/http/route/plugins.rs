@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 use skep_rules::{
-    command::Command,
+    command::{Command, Consent},
     crew::PluginRef,
     decide::Reply,
     id::Digest,
@@ -85,8 +85,11 @@ fn store(driver: &Driver, bytes: &[u8]) -> Result<crate::driver::Decided, crate:
                 size: Size(plugin.size),
                 installed_at: Time(0),
                 revision: 0,
+                signed: None,
             },
             by: ADMIN.to_owned(),
+            signed: None,
+            consent: Consent::default(),
         })
     })
 }
