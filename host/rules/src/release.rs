@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     grant::Refused,
     id::{Digest, PluginName},
-    limits::{MAX_METADATA_BYTES, MAX_RELEASE_LIFE},
+    limits::{CLOCK_SKEW, MAX_METADATA_BYTES, MAX_RELEASE_LIFE},
     manifest::Version,
     quantity::Time,
     reason::Reason,
@@ -115,10 +115,37 @@ impl Release {
         Ok(release)
     }
 
+    /// Whether it may be installed at a time on a host of this version, all that is known of others aside.
+    ///
+    /// # Errors
+    /// [`Reason::NotYetValid`], with [`CLOCK_SKEW`] for a publisher whose clock is ahead; [`Reason::Expired`]; [`Reason::UnsupportedHost`].
+    pub fn current(&self, now: Time) -> Result<(), Refused> {
+        let what = format!("release {} of {}", self.release_seq, self.plugin);
+        let (reason, message) = if self.not_before > now.after(CLOCK_SKEW) {
+            (Reason::NotYetValid, format!("{what} is not valid yet"))
+        } else if self.expires <= now {
+            (Reason::Expired, format!("{what} has expired"))
+        } else if above(self.host_api.as_str(), HOST_API) {
+            let message = format!("{what} needs skep:agent@{}; this host offers {HOST_API}", self.host_api);
+            (Reason::UnsupportedHost, message)
+        } else {
+            return Ok(());
+        };
+        Err(Refused { reason, message })
+    }
+
     /// The statement as bytes to be signed.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a statement has only texts, numbers and lists")
+    }
+}
+
+/// Whether a semantic version is above another.
+fn above(version: &str, than: &str) -> bool {
+    match (semver::Version::parse(version), semver::Version::parse(than)) {
+        (Ok(version), Ok(than)) => version > than,
+        _ => true,
     }
 }
 

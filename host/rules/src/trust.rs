@@ -15,7 +15,7 @@ use crate::{
     quantity::Time,
     reason::Reason,
     rejection::Rejection,
-    release::{HOST_API, Release},
+    release::Release,
 };
 
 /// A publisher whose releases are taken.
@@ -300,17 +300,7 @@ impl Trust {
         if self.metadata.roles.as_ref().is_some_and(|roles| roles.expires <= now) {
             return late("the root".to_owned());
         }
-        if release.not_before > now.after(CLOCK_SKEW) {
-            let message = format!("release {} of {} is not valid yet", release.release_seq, release.plugin);
-            return Err(Rejection::new(Reason::NotYetValid, message));
-        }
-        if release.expires <= now {
-            return late(format!("release {} of {}", release.release_seq, release.plugin));
-        }
-        if newer(release.host_api.as_str(), HOST_API) {
-            let message = format!("it needs skep:agent@{}; this host offers {HOST_API}", release.host_api);
-            return Err(Rejection::new(Reason::UnsupportedHost, message));
-        }
+        release.current(now)?;
         let Some(index) = &self.metadata.index else {
             return Ok(());
         };
@@ -615,12 +605,4 @@ fn unsigned(what: &str, whose: &str, keys: &Keys) -> Rejection {
         keys.keys.len()
     );
     Rejection::new(Reason::ThresholdUnmet, message)
-}
-
-/// Whether a semantic version is above another.
-fn newer(version: &str, than: &str) -> bool {
-    match (semver::Version::parse(version), semver::Version::parse(than)) {
-        (Ok(version), Ok(than)) => version > than,
-        _ => true,
-    }
 }

@@ -33,6 +33,7 @@ mod outcome;
 pub mod plugin;
 mod runner;
 mod sandbox;
+pub mod signature;
 #[cfg(test)]
 mod trial;
 mod turns;

@@ -41,6 +41,8 @@ pub struct Plugin {
     pub exports: BTreeSet<Export>,
     /// What it imports, with versions, in the order of the file.
     pub imports: Vec<String>,
+    /// Every interface that it exports, with versions, also those that the host does not call.
+    pub interfaces: BTreeSet<String>,
 }
 
 /// What a component is, whether or not it is a plugin.
@@ -63,7 +65,7 @@ pub struct Scan {
 /// # Errors
 /// Everything that [`scan`] refuses, and: no manifest, nothing exported that the host could call, an import that the manifest does not want.
 pub fn read(bytes: &[u8]) -> Result<Plugin, Refused> {
-    let scan = scan(bytes)?;
+    let (scan, interfaces) = walk(bytes)?;
     let Some(manifest) = scan.manifest else {
         return Err(refuse(
             Reason::InvalidManifest,
@@ -86,6 +88,7 @@ pub fn read(bytes: &[u8]) -> Result<Plugin, Refused> {
         manifest,
         exports: scan.exports,
         imports: scan.imports,
+        interfaces,
     })
 }
 
@@ -95,6 +98,11 @@ pub fn read(bytes: &[u8]) -> Result<Plugin, Refused> {
 /// When it is not a component in binary form, passes a ceiling of [`skep_rules::limits`], is not valid, imports what no host offers, or carries
 /// a manifest that is nested, doubled or does not parse. The message names the place and what would help.
 pub fn scan(bytes: &[u8]) -> Result<Scan, Refused> {
+    walk(bytes).map(|(scan, _)| scan)
+}
+
+/// What a component is, and every interface that it exports.
+fn walk(bytes: &[u8]) -> Result<(Scan, BTreeSet<String>), Refused> {
     check_form(bytes)?;
     let mut walk = Walk::default();
     for payload in Parser::new(0).parse_all(bytes) {
@@ -111,13 +119,14 @@ pub fn scan(bytes: &[u8]) -> Result<Scan, Refused> {
         Some(data) => Some(read_manifest(data)?),
         None => None,
     };
-    Ok(Scan {
+    let scan = Scan {
         digest: Digest::of(bytes),
         size: bytes.len() as u64,
         manifest,
         exports: walk.exports,
         imports: walk.imports,
-    })
+    };
+    Ok((scan, walk.interfaces))
 }
 
 /// Puts a manifest into a component, and the standard metadata sections beside it where the component has none: `version`, `licenses`,
@@ -177,7 +186,7 @@ pub(crate) fn features() -> WasmFeatures {
         | WasmFeatures::COMPONENT_MODEL
 }
 
-fn refuse(reason: Reason, message: impl Into<String>) -> Refused {
+pub(crate) fn refuse(reason: Reason, message: impl Into<String>) -> Refused {
     Refused {
         reason,
         message: message.into(),
@@ -286,6 +295,7 @@ struct Walk<'a> {
     manifest: Option<&'a [u8]>,
     exports: BTreeSet<Export>,
     imports: Vec<String>,
+    interfaces: BTreeSet<String>,
 }
 
 impl<'a> Walk<'a> {
@@ -329,9 +339,10 @@ impl<'a> Walk<'a> {
             Payload::ComponentExportSection(section) if self.depth == 1 => {
                 for export in section.clone() {
                     let export = export?;
-                    let instance = export.kind == wasmparser::ComponentExternalKind::Instance;
-                    self.exports
-                        .extend(instance.then(|| exported(export.name.name)).flatten());
+                    if export.kind == wasmparser::ComponentExternalKind::Instance {
+                        self.exports.extend(exported(export.name.name));
+                        self.interfaces.insert(export.name.name.to_owned());
+                    }
                 }
                 Ok(())
             }
