@@ -46,6 +46,19 @@ pub struct HttpWant {
     pub path: PathPrefix,
 }
 
+impl fmt::Display for HttpWant {
+    /// In words: `HTTP with api.example.com: GET beneath /v1/`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "HTTP with {}: {} beneath {}",
+            self.host.in_words(),
+            self.methods,
+            self.path
+        )
+    }
+}
+
 /// A host and its port: a name in lower-case ASCII (IDNA 2008, UTS 46) without a dot at its end, an IP address in its canonical form, or
 /// `*.` and a name of two labels at least, which means every name below that one and not the name itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -64,6 +77,15 @@ impl Host {
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         self.wildcard
+    }
+
+    /// In words; a wildcard must not be overlooked.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self.wildcard {
+            true => format!("every host in {self}"),
+            false => self.to_string(),
+        }
     }
 
     /// Whether all that the other stands for is in this one. Ports must be equal.

@@ -31,12 +31,8 @@ pub enum Widening {
     Host {
         /// What was there of the same name, or below the wildcard.
         from: BTreeSet<Host>,
-        /// The host.
-        to: Host,
-        /// What it wants to do there.
-        methods: Methods,
-        /// And beneath which path.
-        path: PathPrefix,
+        /// The host, and what it wants to do there.
+        to: HttpWant,
     },
     /// More methods at a host.
     Method {
@@ -227,12 +223,9 @@ fn http(before: &BTreeSet<HttpWant>, after: &BTreeSet<HttpWant>) -> Vec<Widening
             found.push(if known.is_empty() {
                 let near = |other: &&Host| host.covers(other) || host.same_name(other);
                 let from = before.iter().map(|grain| grain.0).filter(near).cloned().collect();
-                Widening::Host {
-                    from,
-                    to: host,
-                    methods: to,
-                    path,
-                }
+                let methods = to;
+                let to = HttpWant { host, methods, path };
+                Widening::Host { from, to }
             } else {
                 let from = known.iter().map(|grain| grain.2).collect();
                 Widening::Method { host, from, to, path }
@@ -324,9 +317,9 @@ impl Widening {
     /// What is asked for.
     fn thing(&self) -> String {
         match self {
-            Widening::Host { to, methods, path, .. } => format!("HTTP with {}: {methods} beneath {path}", words(to)),
-            Widening::Method { host, to, path, .. } => format!("{to} with {} beneath {path}", words(host)),
-            Widening::Path { host, methods, to, .. } => format!("{methods} with {} beneath {to}", words(host)),
+            Widening::Host { to, .. } => to.to_string(),
+            Widening::Method { host, to, path, .. } => format!("{to} with {} beneath {path}", host.in_words()),
+            Widening::Path { host, methods, to, .. } => format!("{methods} with {} beneath {to}", host.in_words()),
             Widening::Mount { to } => to.to_string(),
             Widening::Write { mount } => format!("write files beneath {mount}"),
             Widening::Workspace { to, .. } => format!("{to} of scratch files in /workspace"),
@@ -334,7 +327,7 @@ impl Widening {
             Widening::Tier { to, .. } => format!("the tier `{to}`"),
             Widening::Memory { to, .. } => format!("{to} of memory"),
             Widening::Fuel { to, .. } => format!("{to} of fuel per attempt"),
-            Widening::Deadline { to, .. } => format!("{to} per attempt"),
+            Widening::Deadline { to, .. } => format!("a deadline of {to} per attempt"),
             Widening::Import { to, .. } => match Capability::of_interface(to) {
                 Some(capability) => format!("import {to}: {}", capability.means()),
                 None => format!("import {to}"),
@@ -372,15 +365,6 @@ impl Widening {
             none if none.is_empty() => Ok(()),
             there => write!(f, " ({other}: {there})"),
         }
-    }
-}
-
-/// A host in words: a wildcard must not be overlooked.
-fn words(host: &Host) -> String {
-    if host.is_wildcard() {
-        format!("every host in {host}")
-    } else {
-        host.to_string()
     }
 }
 

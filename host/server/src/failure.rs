@@ -144,12 +144,14 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Text from elsewhere, fit for a terminal: control characters and those that turn the direction of writing are escaped, because a plugin
-/// or a file name must not be able to move the cursor or to hide what it says. Line feeds stay.
+/// Text from elsewhere, fit for a terminal: control characters, those that turn the direction of writing and those that take up no room or look
+/// like none are escaped, because a plugin or a file name must not be able to move the cursor or to hide what it says. Line feeds stay.
 pub(crate) fn plain(text: &str) -> String {
     let hostile = |c: char| {
         (c.is_control() && c != '\n')
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+            || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
     };
     text.chars()
         .flat_map(|c| {
@@ -216,5 +218,7 @@ mod tests {
     #[test]
     fn hostile_text_cannot_steer_the_terminal() {
         assert_eq!(plain("a\u{1b}[31m\u{202e}b\nc"), "a\\u{1b}[31m\\u{202e}b\nc");
+        assert_eq!(plain("a\u{2060}b\u{e0041}\u{ad}"), "a\\u{2060}b\\u{e0041}\\u{ad}");
+        assert_eq!(plain("äñ 漢字 😀"), "äñ 漢字 😀");
     }
 }

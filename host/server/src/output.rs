@@ -22,6 +22,8 @@ pub(crate) struct Output {
     yes: bool,
     /// Colours on standard error.
     color: bool,
+    /// Colours on standard output.
+    color_results: bool,
     /// A person can answer: a terminal on both sides, and no `CI`.
     interactive: bool,
 }
@@ -35,6 +37,7 @@ impl Output {
             quiet: global.quiet,
             yes: global.yes,
             color: wanted && io::stderr().is_terminal(),
+            color_results: wanted && io::stdout().is_terminal(),
             interactive: io::stdin().is_terminal() && io::stderr().is_terminal() && !environment.is_set("CI"),
         }
     }
@@ -64,7 +67,7 @@ impl Output {
         let mut out = io::stdout().lock();
         match self.format {
             Format::Table => {
-                let text = plain(&for_people());
+                let text = marked(plain(&for_people()), self.color_results);
                 out.write_all(text.as_bytes())?;
                 if !text.is_empty() && !text.ends_with('\n') {
                     out.write_all(b"\n")?;
@@ -101,7 +104,7 @@ impl Output {
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             // A closed standard error must not end the command.
-            drop(writeln!(io::stderr().lock(), "{}", plain(text)));
+            drop(writeln!(io::stderr().lock(), "{}", marked(plain(text), self.color)));
         }
     }
 
@@ -128,6 +131,19 @@ impl Output {
             _ => Err(Failure::new(crate::cli::Exit::Failure, "not done: the answer was no").into()),
         }
     }
+}
+
+/// Lines that begin with `+ ` or `! ` in red: what an update asks for more, and what a person should not overlook. Text from elsewhere never
+/// begins a line of a sheet.
+fn marked(text: String, color: bool) -> String {
+    if !color {
+        return text;
+    }
+    let red = |line: &str| match line.starts_with("+ ") || line.starts_with("! ") {
+        true => format!("\u{1b}[31m{line}\u{1b}[0m"),
+        false => line.to_owned(),
+    };
+    text.split('\n').map(red).collect::<Vec<String>>().join("\n")
 }
 
 /// A table without lines, as wide as the terminal allows.
