@@ -82,6 +82,12 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Whether what is expected is written anew.
+#[expect(clippy::disallowed_methods, reason = "a switch of these tests, not of the program")]
+fn updates() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
+}
+
 /// Compares what each case shows with the `.txt` beside it.
 fn golden(name: &str, ending: &str, least: usize, show: impl Fn(&Path, &str) -> String) {
     let folder = folder(name);
@@ -105,7 +111,7 @@ fn golden(name: &str, ending: &str, least: usize, show: impl Fn(&Path, &str) -> 
     for case in cases {
         let shown = plain(&show(&folder, case));
         let expected = folder.join(format!("{case}.txt"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        if updates() {
             fs::write(&expected, &shown).unwrap();
         } else if fs::read_to_string(&expected).ok().as_deref() != Some(&shown) {
             wrong.push(format!("{name}/{case} shows:\n{shown}"));

@@ -248,16 +248,16 @@ impl Text {
         let mut key = "asks for";
         for ask in asks {
             let mark = if ask.far { "! " } else { "" };
-            let given = ask
-                .given
-                .as_ref()
-                .map(|given| format!(" ({given})"))
-                .unwrap_or_default();
-            // What goes on below is indented: one want, one beginning.
-            for (index, part) in fold(&format!("{}{given}", ask.what), WIDTH - KEY - 2)
-                .iter()
-                .enumerate()
-            {
+            // What goes on below is indented: one want, one beginning. What is given stands in one piece.
+            let width = WIDTH - KEY - 2;
+            let mut parts = fold(&ask.what, width);
+            if let Some(given) = ask.given.as_ref().map(|given| format!("({given})")) {
+                match parts.last_mut() {
+                    Some(last) if last.chars().count() + 1 + given.len() <= width => *last = format!("{last} {given}"),
+                    _ => parts.push(given),
+                }
+            }
+            for (index, part) in parts.iter().enumerate() {
                 let indent = if index == 0 { "" } else { "  " };
                 self.line(&format!("{mark}{key}"), &format!("{indent}{part}"));
                 key = "";
