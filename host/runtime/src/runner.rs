@@ -18,7 +18,10 @@ use tokio::{
     runtime::{Handle, Runtime},
     sync::Semaphore,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     Error, Host, Options,
@@ -69,6 +72,8 @@ struct Agent {
     draining: bool,
     /// `None` while it is made ready.
     prepared: Option<Arc<Prepared>>,
+    /// Ends making it ready when this entry goes: it was forgotten, or is warmed anew.
+    _wanted: DropGuard,
 }
 
 impl std::fmt::Debug for dyn Host {
@@ -213,10 +218,12 @@ impl Shared {
 
     fn warm(self: &Arc<Self>, identity: Identity, component: Digest, effective: Effective) {
         let (agent, generation) = (identity.agent, identity.generation);
+        let unwanted = self.stop.child_token();
         let entry = Agent {
             generation,
             draining: false,
             prepared: None,
+            _wanted: unwanted.clone().drop_guard(),
         };
         if let Some(older) = lock(&self.agents).insert(agent, entry) {
             older.prepared.inspect(|prepared| prepared.grants.revoke());
@@ -228,12 +235,13 @@ impl Shared {
         let warming = async move {
             let ready = tokio::select! {
                 ready = shared.prepare(identity, component, effective) => ready,
-                () = shared.stop.cancelled() => return,
+                // Nobody waits for the answer.
+                () = unwanted.cancelled() => return,
             };
             let event = match ready {
                 Ok(prepared) => match shared.keep(agent, generation, prepared) {
                     true => RunnerEvent::Warmed { agent, generation },
-                    // Forgotten, or warmed again, in the meantime: nobody waits for the answer.
+                    // Forgotten, or warmed again, since it became ready.
                     false => return,
                 },
                 Err(Refused { reason, message }) => RunnerEvent::WarmFailed {
@@ -278,22 +286,14 @@ impl Shared {
         let _slot = self.warming.acquire().await.map_err(|error| fault(error.to_string()))?;
         loop {
             match prepared.try_out(&Control::new(lease)).await {
-                // What is short now need not be short for ever: an agent is not given up for its neighbours' sake.
+                // What is short now need not be short for ever: an agent is not given up for its neighbours' sake. Whoever wants it no longer ends this.
                 Err(Refused {
                     reason: Reason::Overloaded,
                     ..
-                }) if self.wants(lease) => tokio::time::sleep(BEAT).await,
+                }) => tokio::time::sleep(BEAT).await,
                 tried => break tried.map(|()| prepared),
             }
         }
-    }
-
-    /// Whether an agent is still to be made ready, in this generation.
-    fn wants(&self, lease: Lease) -> bool {
-        !self.stop.is_cancelled()
-            && lock(&self.agents)
-                .get(&lease.agent)
-                .is_some_and(|agent| agent.generation == lease.generation)
     }
 
     /// Keeps what was made ready; false when nobody wants it any more.
@@ -553,6 +553,84 @@ mod tests {
             .unwrap();
         runtime.block_on(trial.runner.stop());
         assert!(matches!(trial.ended(3).0, End::Overload { .. }));
+    }
+
+    /// Waits until so many agents are being tried out.
+    fn tried_out(trial: &Trial, agents: usize) {
+        let free = MAX_WARMING as usize - agents;
+        let reached = || trial.runner.shared.warming.available_permits() == free;
+        // Some ten seconds.
+        let found = (0..1_000).any(|_| {
+            reached() || {
+                std::thread::sleep(Duration::from_millis(10));
+                false
+            }
+        });
+        assert!(
+            found,
+            "{} agents are tried out",
+            MAX_WARMING as usize - trial.runner.shared.warming.available_permits()
+        );
+    }
+
+    fn neighbour(number: u128) -> Identity {
+        Identity {
+            agent: AgentId::new(number << 16, 0),
+            ..identity(1)
+        }
+    }
+
+    #[test]
+    fn whoever_is_forgotten_is_no_longer_made_ready() {
+        let trial = Trial::new();
+        let spins = module(
+            r#"(module (memory (export "memory") 1)
+                (func $start (loop $again (br $again))) (start $start)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 0)
+                (func (export "skep:agent/executor@0.1.0#execute") (param i32) (result i32) i32.const 1024))"#,
+        );
+        let component = trial.offer(&spins);
+        let neighbours = || (2..2 + u128::from(MAX_WARMING)).map(neighbour);
+        for agent in neighbours() {
+            let effective = effective(|limits| limits.fuel = Fuel(u64::MAX));
+            trial.runner.command(RunnerCommand::Warm {
+                agent,
+                component,
+                effective,
+            });
+        }
+        tried_out(&trial, MAX_WARMING as usize);
+        for Identity { agent, .. } in neighbours() {
+            trial.runner.command(RunnerCommand::Forget { agent });
+        }
+        tried_out(&trial, 0);
+        // The next that is told: nothing of those that were forgotten.
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+    }
+
+    #[test]
+    fn an_agent_waits_for_room_to_be_tried_out() {
+        let trial = Trial::new();
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        let pool = 8 + u64::from(MAX_WARMING);
+        for epoch in 0..pool {
+            trial.start(epoch, Call::Execute);
+            trial.started(epoch);
+        }
+        trial.runner.command(RunnerCommand::Warm {
+            agent: neighbour(2),
+            component: Digest::of(&agent(SPIN)),
+            effective: effective(|_| {}),
+        });
+        tried_out(&trial, 1);
+        // Two are a second apart: it has been refused by then, and still waits.
+        (trial.beat(), trial.beat());
+        tried_out(&trial, 1);
+        trial.runner.command(RunnerCommand::Cancel { lease: lease(0) });
+        assert_eq!(trial.ended(0).0, End::Cancelled);
+        let told = trial.next();
+        let waited = matches!(told, RunnerEvent::Warmed { agent, .. } if agent == neighbour(2).agent);
+        assert!(waited, "{told:?}");
     }
 
     #[test]

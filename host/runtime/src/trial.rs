@@ -120,13 +120,18 @@ impl Trial {
         }
     }
 
-    /// Warms the agent of a generation.
-    pub(crate) fn warm(&self, component: &[u8], generation: u64, effective: Effective) -> Result<(), (Reason, String)> {
+    /// Has a component that agents can be made of.
+    pub(crate) fn offer(&self, component: &[u8]) -> Digest {
         let digest = Digest::of(component);
         self.bench.components.lock().unwrap().insert(digest, component.to_vec());
+        digest
+    }
+
+    /// Warms the agent of a generation.
+    pub(crate) fn warm(&self, component: &[u8], generation: u64, effective: Effective) -> Result<(), (Reason, String)> {
         self.runner.command(RunnerCommand::Warm {
             agent: identity(generation),
-            component: digest,
+            component: self.offer(component),
             effective,
         });
         match self.next() {
