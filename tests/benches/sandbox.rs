@@ -18,7 +18,7 @@ use skep_rules::{
     reason::Reason,
     seam::{Call, End, HostCall, HostReply, Identity, Lease, RunnerEvent, TaskView},
 };
-use skep_runtime::{Control, Host, Options, Prepared, Sandbox};
+use skep_runtime::{Compiler, Control, Host, Options, Prepared, Sandbox};
 
 use crate::{percentiles, round, time};
 
@@ -52,7 +52,8 @@ pub(crate) fn ready(slots: u32, change: impl FnOnce(&mut Limits)) -> Ready {
 fn ready_of(component: &'static [u8], slots: u32, change: impl FnOnce(&mut Limits)) -> Ready {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let options = Options {
-        cache_dir: None,
+        compiler: Compiler::InProcess,
+        cache_dir: directory.path().join("cache"),
         cache_key: [0; 32],
         workspaces: directory.path().join("workspaces"),
         slots,

@@ -141,6 +141,18 @@ pub const MAX_LARGE_ATTEMPTS: u32 = 500;
 pub const MAX_WARMING: u32 = 16;
 /// Components compiled at a time; each takes one core and up to hundreds of MiB.
 pub const MAX_COMPILATIONS: usize = 2;
+/// Processor time of one compilation: an honest plugin of 2 MB takes three seconds.
+pub const COMPILE_CPU: Millis = Millis(20_000);
+/// The longest that a compilation takes, on a machine that has other things to do.
+pub const COMPILE_WALL: Millis = Millis(60_000);
+/// Address space of one compilation: a 1.4 MB plugin takes some 50 MiB, the worst shapes hundreds.
+pub const MAX_COMPILE_MEMORY: u64 = 1536 * MIB;
+/// Compiled code: some four times its component.
+pub const MAX_CODE_BYTES: u64 = 256 * MIB;
+/// Open files of a compiler: it needs its input, its output and its report.
+pub const MAX_COMPILE_FILES: u64 = 32;
+/// What a compiler may report: one line, or the text of its failure.
+pub const MAX_COMPILE_REPORT_BYTES: u64 = 16 * KIB;
 /// Threads for what may block: reading, compiling, removing workspaces.
 pub const MAX_BLOCKING_THREADS: usize = 16;
 /// The longest that an agent may take to be instantiated while it is warmed.

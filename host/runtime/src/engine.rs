@@ -36,13 +36,74 @@ const FIBER_STACK: usize = 2 << 20;
 /// Frames of a trap's backtrace.
 const BACKTRACE: NonZeroUsize = NonZeroUsize::new(16).expect("sixteen is not zero");
 
+/// What compiled code depends on beside what is the same for every engine of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Profile {
+    /// Address space of one memory in bytes.
+    pub(crate) reservation: u64,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Profile {
+            reservation: RESERVATION,
+        }
+    }
+}
+
+impl Profile {
+    /// An engine that compiles and runs nothing: it reserves no pool, and uses one thread.
+    ///
+    /// # Errors
+    /// When the machine is none that wasmtime compiles for.
+    pub(crate) fn compiler(self) -> Result<Engine, Error> {
+        let mut config = config(self);
+        config
+            .strategy(Strategy::Cranelift)
+            .cranelift_opt_level(OptLevel::Speed)
+            .cranelift_nan_canonicalization(true)
+            .parallel_compilation(false)
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        Engine::new(&config).map_err(|error| unusable(&error))
+    }
+
+    /// The fingerprint of the code that [`Profile::compiler`] makes. Engines without a compiler have another, so it is taken from one with.
+    ///
+    /// # Errors
+    /// As [`Profile::compiler`].
+    pub(crate) fn print(self) -> Result<[u8; 32], Error> {
+        Ok(fingerprint(&self.compiler()?))
+    }
+}
+
+/// An engine that runs code and cannot compile any, and what the code must be.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    pub(crate) engine: Engine,
+    pub(crate) profile: Profile,
+    pub(crate) print: [u8; 32],
+}
+
+impl Pool {
+    fn new(tier: Tier, slots: u32, profile: Profile) -> Result<Self, Error> {
+        let mut config = config(profile);
+        config
+            .enable_compiler(false)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(tier, slots + MAX_WARMING)));
+        Ok(Pool {
+            engine: Engine::new(&config).map_err(|error| unusable(&error))?,
+            profile,
+            print: profile.print()?,
+        })
+    }
+}
+
 /// The engines of one process: one for `small` and `medium`, one for `large`, made when first needed.
 #[derive(Debug)]
 pub(crate) struct Engines {
-    small: Engine,
+    small: Pool,
     /// Locked while the engine is made, which happens once.
-    large: Mutex<Option<Engine>>,
-    reservation: u64,
+    large: Mutex<Option<Pool>>,
     slots: u32,
 }
 
@@ -54,22 +115,17 @@ impl Engines {
     pub(crate) fn new(slots: u32) -> Result<Self, Error> {
         let slots = fitting(slots);
         let small = Tier::Medium;
-        let wide = Engine::new(&config(small, slots, RESERVATION));
-        let (small, reservation) = match wide {
-            Ok(engine) => (engine, RESERVATION),
+        let small = match Pool::new(small, slots, Profile::default()) {
+            Ok(pool) => pool,
             Err(error) => {
                 tracing::warn!(%error, "address space is limited: memories get bounds checks instead of 4 GiB each");
-                let narrow = Tier::Medium.limits().memory.0;
-                (
-                    Engine::new(&config(small, slots, narrow)).map_err(|error| unusable(&error))?,
-                    narrow,
-                )
+                let reservation = small.limits().memory.0;
+                Pool::new(small, slots, Profile { reservation })?
             }
         };
         Ok(Engines {
             small,
             large: Mutex::new(None),
-            reservation,
             slots,
         })
     }
@@ -83,20 +139,19 @@ impl Engines {
     ///
     /// # Errors
     /// When the engine for `large` cannot be made.
-    pub(crate) fn of(&self, tier: Tier) -> Result<Engine, Error> {
+    pub(crate) fn of(&self, tier: Tier) -> Result<Pool, Error> {
         if tier < Tier::Large {
             return Ok(self.small.clone());
         }
         let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = &*large {
-            return Ok(engine.clone());
+        if let Some(pool) = &*large {
+            return Ok(pool.clone());
         }
         // Where the small engine had to do with less address space, memories of this one are as large as they can grow, no larger.
-        let reservation = self.reservation.min(RESERVATION).max(tier.limits().memory.0);
-        let slots = MAX_LARGE_ATTEMPTS.min(self.slots);
-        let engine = Engine::new(&config(tier, slots, reservation)).map_err(|error| unusable(&error))?;
-        *large = Some(engine.clone());
-        Ok(engine)
+        let reservation = self.small.profile.reservation.max(tier.limits().memory.0);
+        let pool = Pool::new(tier, MAX_LARGE_ATTEMPTS.min(self.slots), Profile { reservation })?;
+        *large = Some(pool.clone());
+        Ok(pool)
     }
 }
 
@@ -132,7 +187,7 @@ fn slots_within(mappings: u64) -> u32 {
 
 /// A digest of everything that compiled code depends on. Wasmtime's own check leaves out NaN canonicalisation and the level of optimisation, so
 /// code is filed under this and never loaded under another.
-pub(crate) fn fingerprint(engine: &Engine) -> [u8; 32] {
+pub(crate) fn fingerprint(compiler: &Engine) -> [u8; 32] {
     struct Feed(blake3::Hasher);
     impl Hasher for Feed {
         fn write(&mut self, bytes: &[u8]) {
@@ -146,17 +201,15 @@ pub(crate) fn fingerprint(engine: &Engine) -> [u8; 32] {
     feed.write(b"skep engine 1: cranelift, speed, fuel, canonical NaN, no epochs, no GC, no threads, no concurrency; ");
     feed.write(&crate::plugin::features().bits().to_le_bytes());
     // Holds wasmtime's version, the target, its flags and the widths of memory.
-    engine.precompile_compatibility_hash().hash(&mut feed);
+    compiler.precompile_compatibility_hash().hash(&mut feed);
     *feed.0.finalize().as_bytes()
 }
 
-/// The hardened configuration. Every switch is set, also where it is the default today, so that an update cannot widen what guests reach.
-fn config(tier: Tier, slots: u32, reservation: u64) -> Config {
+/// The hardened configuration, as far as those who compile and those who run share it. Every switch is set, also where it is the default today, so
+/// that an update cannot widen what guests reach.
+fn config(profile: Profile) -> Config {
     let mut config = Config::new();
     config
-        .strategy(Strategy::Cranelift)
-        .cranelift_opt_level(OptLevel::Speed)
-        .cranelift_nan_canonicalization(true)
         .consume_fuel(true)
         .operator_cost(wasmtime::OperatorCost {
             variable: wasmtime::VariableOperatorCost {
@@ -185,10 +238,9 @@ fn config(tier: Tier, slots: u32, reservation: u64) -> Config {
         .async_stack_zeroing(true)
         .wasm_backtrace_max_frames(Some(BACKTRACE))
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .memory_reservation(reservation)
+        .memory_reservation(profile.reservation)
         // Copying data segments into pages that stay resident beats mapping them anew: mappings are a lock that two threads fight over.
-        .memory_init_cow(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(tier, slots + MAX_WARMING)));
+        .memory_init_cow(false);
     config
 }
 
@@ -235,9 +287,24 @@ mod tests {
     #[test]
     fn compiled_code_is_the_same_for_all_tiers_and_the_fingerprint_says_so() {
         let engines = Engines::new(4).unwrap();
-        let small = engines.of(Tier::Small).unwrap();
-        assert_eq!(fingerprint(&small), fingerprint(&engines.of(Tier::Large).unwrap()));
+        let (small, large) = (engines.of(Tier::Small).unwrap(), engines.of(Tier::Large).unwrap());
+        assert_eq!(small.print, large.print);
+        let narrow = Profile { reservation: 64 << 20 };
+        assert_ne!(small.print, narrow.print().unwrap());
         let other = Engine::new(Config::new().cranelift_nan_canonicalization(true)).unwrap();
-        assert_ne!(fingerprint(&small), fingerprint(&other));
+        assert_ne!(small.print, fingerprint(&other));
+    }
+
+    #[test]
+    fn the_engines_that_run_guests_cannot_compile() {
+        let engines = Engines::new(4).unwrap();
+        let component = wat::parse_str("(component)").unwrap();
+        let profile = engines.small.profile;
+        assert!(profile.compiler().unwrap().precompile_component(&component).is_ok());
+        for tier in [Tier::Medium, Tier::Large] {
+            let engine = engines.of(tier).unwrap().engine;
+            assert!(engine.precompile_component(&component).is_err());
+            assert!(wasmtime::component::Component::from_binary(&engine, &component).is_err());
+        }
     }
 }

@@ -40,6 +40,7 @@ mod turns;
 mod watchdog;
 mod workspace;
 
+pub use compile::{Compiler, Confinement, Job as CompilerJob, child as compiler_process};
 pub use control::Control;
 pub use instance::{Ended, Prepared};
 pub use runner::Runner;
@@ -54,8 +55,10 @@ const _: fn(wasmtime_environ::OperatorCost) -> wasmtime::OperatorCost = |cost| c
 /// How a [`Runner`] is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where compiled code is kept between starts; `None` compiles anew each time.
-    pub cache_dir: Option<PathBuf>,
+    /// What turns components into code.
+    pub compiler: Compiler,
+    /// Where compiled code is kept. Created if absent; not shared with another running host.
+    pub cache_dir: PathBuf,
     /// Authenticates the files of the cache: code that was not written under this key is compiled anew, never loaded.
     pub cache_key: [u8; 32],
     /// The directory that holds the attempts' `/workspace` directories. Created if absent; what is in it is removed at start, so it must not be

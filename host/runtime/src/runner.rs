@@ -143,7 +143,7 @@ impl Runner {
         let compile = move || {
             // Held until the compiler is gone, also when whoever asked no longer waits.
             let _turn = turn;
-            shared.sandbox.compile(tier, digest, bytes)
+            shared.sandbox.compile(&*shared.host, tier, digest, || Ok(bytes))
         };
         let compiled = self.shared.handle.spawn_blocking(compile).await;
         compiled.unwrap_or_else(|error| {
@@ -272,17 +272,28 @@ impl Shared {
             agent: identity.agent,
             generation: identity.generation,
         };
-        let turn = self.turns.take(&component.to_string()).await;
-        let shared = self.clone();
-        let prepare = move || {
+        let work = (self.clone(), identity, effective);
+        let (shared, identity, effective) = work.clone();
+        let compiled = tokio::task::spawn_blocking(move || {
             shared
                 .sandbox
-                .prepare(shared.host.clone(), identity, component, effective)
+                .prepare_compiled(&shared.host, &identity, component, &effective)
+        });
+        let failed = |error| fault(format!("preparing failed: {error}"));
+        let prepared = match compiled.await.map_err(failed)?? {
+            Some(prepared) => prepared,
+            None => {
+                let turn = self.turns.take(&component.to_string()).await;
+                let (shared, identity, effective) = work;
+                let prepare = move || {
+                    let _turn = turn;
+                    shared
+                        .sandbox
+                        .prepare(shared.host.clone(), identity, component, effective)
+                };
+                tokio::task::spawn_blocking(prepare).await.map_err(failed)??
+            }
         };
-        let prepared = tokio::task::spawn_blocking(prepare)
-            .await
-            .map_err(|error| fault(format!("preparing failed: {error}")))??;
-        drop(turn);
         let _slot = self.warming.acquire().await.map_err(|error| fault(error.to_string()))?;
         loop {
             match prepared.try_out(&Control::new(lease)).await {

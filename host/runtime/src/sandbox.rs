@@ -13,7 +13,7 @@ use skep_rules::{
     id::Digest,
     limits::{Limits, Tier},
     reason::Reason,
-    seam::{Export, Identity},
+    seam::{Export, Identity, RunnerEvent},
 };
 use wasmtime::{
     Engine,
@@ -22,9 +22,9 @@ use wasmtime::{
 
 use crate::{
     Error, Host, Options, bindings, caps,
-    compile::Compiler,
+    compile::{Cache, Found},
     ctx::{Ctx, Grants},
-    engine::Engines,
+    engine::{Engines, Pool},
     escape::escape,
     instance::Prepared,
     limiter::Total,
@@ -39,8 +39,8 @@ type Key = (Digest, bool, u64);
 #[derive(Debug)]
 pub struct Sandbox {
     engines: Engines,
-    compiler: Compiler,
-    /// What is linked and in use. Each entry is locked while it is made, so that a component is compiled once however many agents wait for it; the map
+    cache: Cache,
+    /// What is linked and in use. Each entry is locked while it is made, so that a component is linked once however many agents wait for it; the map
     /// itself only for a look.
     linked: Mutex<HashMap<Key, Arc<Mutex<Weak<Linked>>>>>,
     total: Arc<Total>,
@@ -96,15 +96,9 @@ impl Sandbox {
     /// # Errors
     /// When the engine cannot be made or a directory cannot be used.
     pub fn new(options: &Options) -> Result<Self, Error> {
-        if let Some(dir) = &options.cache_dir {
-            std::fs::create_dir_all(dir).map_err(|source| Error::Directory {
-                path: dir.clone(),
-                source,
-            })?;
-        }
         Ok(Sandbox {
             engines: Engines::new(options.slots)?,
-            compiler: Compiler::new(options.cache_dir.clone(), options.cache_key),
+            cache: Cache::open(options.cache_dir.clone(), options.cache_key, options.compiler.clone())?,
             linked: Mutex::default(),
             total: Arc::new(Total::new(
                 options.memory.map_or_else(most_of_the_machine, |size| size.0),
@@ -119,7 +113,7 @@ impl Sandbox {
         self.engines.slots()
     }
 
-    /// Makes an agent ready. Compiles when it must, which takes up to seconds, and blocks.
+    /// Makes an agent ready. Compiles when it must, which takes up to a minute, and blocks.
     ///
     /// # Errors
     /// When the component cannot be had, is not compilable, imports what was not granted or is not offered, exports nothing that can be called or
@@ -131,31 +125,75 @@ impl Sandbox {
         component: Digest,
         effective: Effective,
     ) -> Result<Arc<Prepared>, Refused> {
+        if let Some(prepared) = self.prepare_compiled(&host, &identity, component, &effective)? {
+            return Ok(prepared);
+        }
+        self.compile(&*host, effective.limits.tier, component, || host.component(component))?;
+        let prepared = self.prepare_compiled(&host, &identity, component, &effective)?;
+        prepared.ok_or_else(|| refuse(Reason::HostFault, "the compiled code has gone from the cache"))
+    }
+
+    /// The same without compiling: `None` when there is no code in the cache. Takes milliseconds, of reading.
+    pub(crate) fn prepare_compiled(
+        &self,
+        host: &Arc<dyn Host>,
+        identity: &Identity,
+        component: Digest,
+        effective: &Effective,
+    ) -> Result<Option<Arc<Prepared>>, Refused> {
         effective.mounts.iter().try_for_each(check_mount)?;
-        let linked = self.linked(&*host, component, &effective)?;
+        let Some(linked) = self.linked(component, effective)? else {
+            return Ok(None);
+        };
         linked.needs.check(&effective.limits)?;
-        Ok(Arc::new(Prepared {
+        Ok(Some(Arc::new(Prepared {
             linked,
-            identity: Arc::new(identity),
+            identity: Arc::new(identity.clone()),
             grants: Arc::new(Grants::new(effective.word)),
-            effective,
-            host,
+            effective: effective.clone(),
+            host: host.clone(),
             total: self.total.clone(),
             workspaces: self.workspaces.clone(),
-        }))
+        })))
     }
 
-    /// Compiles a component for agents up to a tier, unless its code is in the cache, and refuses what no tier could instantiate. Blocks.
-    pub(crate) fn compile(&self, tier: Tier, digest: Digest, bytes: Vec<u8>) -> Result<(), Refused> {
-        let engine = self
-            .engines
-            .of(tier)
-            .map_err(|error| refuse(Reason::Overloaded, error.to_string()))?;
-        let (component, _) = self.compiler.load(&engine, digest, || Ok(bytes))?;
-        Needs::of(&component)?.check(&Tier::Large.limits())
+    /// Compiles a component for agents of a tier, unless its code is in the cache, and refuses what no tier could instantiate. Blocks.
+    ///
+    /// # Errors
+    /// As [`Sandbox::prepare`], as far as they do not depend on the agent.
+    pub(crate) fn compile(
+        &self,
+        host: &dyn Host,
+        tier: Tier,
+        digest: Digest,
+        bytes: impl FnOnce() -> std::io::Result<Vec<u8>>,
+    ) -> Result<(), Refused> {
+        let pool = self.pool(tier)?;
+        let component = match self.cache.find(&pool, digest) {
+            Found::Code(component) => component,
+            Found::Nothing => self.cache.compile(&pool, digest, &component_of(bytes)?)?,
+            Found::Foreign(why) => {
+                tracing::warn!(component = %digest, why, "a file of the code cache was refused; compiling anew");
+                // Before the word about it, so that there is one word.
+                self.cache.remove(&pool, digest);
+                host.event(RunnerEvent::CacheRefused { digest, why });
+                self.cache.compile(&pool, digest, &component_of(bytes)?)?
+            }
+        };
+        let checked = Needs::of(&component).and_then(|needs| needs.check(&Tier::Large.limits()));
+        if checked.is_err() {
+            self.cache.remove(&pool, digest);
+        }
+        checked
     }
 
-    fn linked(&self, host: &dyn Host, digest: Digest, effective: &Effective) -> Result<Arc<Linked>, Refused> {
+    fn pool(&self, tier: Tier) -> Result<Pool, Refused> {
+        let pool = self.engines.of(tier);
+        pool.map_err(|error| refuse(Reason::Overloaded, error.to_string()))
+    }
+
+    /// What is linked already, or can be from the cache.
+    fn linked(&self, digest: Digest, effective: &Effective) -> Result<Option<Arc<Linked>>, Refused> {
         let tier = effective.limits.tier;
         let key = (digest, tier == Tier::Large, effective.word.0);
         let entry = {
@@ -168,18 +206,21 @@ impl Sandbox {
         };
         let mut entry = entry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(linked) = entry.upgrade() {
-            return Ok(linked);
+            return Ok(Some(linked));
         }
-        let engine = self
-            .engines
-            .of(tier)
-            .map_err(|error| refuse(Reason::Overloaded, error.to_string()))?;
-        let (component, origin) = self.compiler.load(&engine, digest, || host.component(digest))?;
-        tracing::debug!(component = %digest.short(), ?origin, "component loaded");
-        let linked = Arc::new(link(&engine, &component, effective.word)?);
+        let pool = self.pool(tier)?;
+        let Found::Code(component) = self.cache.find(&pool, digest) else {
+            // Nothing, or nothing of ours: whoever compiles it says so.
+            return Ok(None);
+        };
+        let linked = Arc::new(link(&pool.engine, &component, effective.word)?);
         *entry = Arc::downgrade(&linked);
-        Ok(linked)
+        Ok(Some(linked))
     }
+}
+
+fn component_of(bytes: impl FnOnce() -> std::io::Result<Vec<u8>>) -> Result<Vec<u8>, Refused> {
+    bytes().map_err(|error| refuse(Reason::NotFound, format!("cannot read the component: {error}")))
 }
 
 fn refuse(reason: Reason, message: impl Into<String>) -> Refused {

@@ -19,7 +19,7 @@ use skep_rules::{
     seam::{Call, End, HostCall, HostReply, Identity, Lease, RunnerCommand, RunnerEvent, TaskView},
 };
 
-use crate::{Host, Options, Runner};
+use crate::{Compiler, Host, Options, Runner};
 
 /// A host with a few components and one crew's blobs.
 pub(crate) struct Bench {
@@ -85,7 +85,8 @@ impl Trial {
             blobs: Mutex::default(),
         });
         let options = Options {
-            cache_dir: None,
+            compiler: Compiler::InProcess,
+            cache_dir: dir.path().join("cache"),
             cache_key: [7; 32],
             workspaces: dir.path().join("workspaces"),
             slots: 8,

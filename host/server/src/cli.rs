@@ -115,6 +115,16 @@ pub(crate) enum Command {
     Doctor(commands::doctor::Args),
     /// Say what a reason code means and what to do
     Explain(commands::explain::Args),
+    /// Compile one component, as a process of a host
+    #[command(hide = true, name = "compile-component")]
+    CompileComponent {
+        /// Address space of a memory in bytes
+        #[arg(long)]
+        reservation: u64,
+        /// Of the code that is expected
+        #[arg(long)]
+        fingerprint: String,
+    },
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
 }

@@ -38,6 +38,8 @@ pub struct Options {
     pub slots: u32,
     /// Threads that guests run on. Default: as many as there are cores.
     pub guest_threads: usize,
+    /// What turns components into code. Default: this program, as a process of its own; a program that is not the `skep` binary says otherwise.
+    pub compiler: skep_runtime::Compiler,
     /// Where the time comes from. Default: the machine.
     pub clock: Clock,
 }
@@ -52,8 +54,17 @@ impl Options {
             ceiling: Ceiling::default(),
             slots: 1_000,
             guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
+            compiler: own_compiler(),
             clock: Clock::system(),
         }
+    }
+}
+
+/// This very program as a compiler, also when its file has been replaced since it was started. Only in the `skep` binary.
+#[must_use]
+pub fn own_compiler() -> skep_runtime::Compiler {
+    skep_runtime::Compiler::Child {
+        program: PathBuf::from("/proc/self/exe"),
     }
 }
 
@@ -210,7 +221,8 @@ impl Host {
         ));
         let runner = Runner::start(
             skep_runtime::Options {
-                cache_dir: Some(options.data_dir.join(data_dir::CACHE)),
+                compiler: options.compiler,
+                cache_dir: options.data_dir.join(data_dir::CACHE),
                 cache_key,
                 workspaces: options.data_dir.join(data_dir::WORKSPACES),
                 slots: options.slots,

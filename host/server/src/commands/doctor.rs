@@ -77,6 +77,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
     let mut checks = vec![versions(&current), age(&current, now)];
     checks.extend(current.advisories.iter().map(advisory));
     checks.extend([
+        compiler(&skep::host::own_compiler()),
         target(context.environment.get("RUSTC").unwrap_or("rustc")),
         mappings(
             config.slots,
@@ -149,6 +150,34 @@ fn advisory(advisory: &Advisory) -> Check {
             let state = if advisory.reaches { Check::fail } else { Check::warn };
             state(id, format!("{what}; {reach}"), next)
         }
+    }
+}
+
+/// Compiles something, as a host would. A kernel that confines less is no failure: the limits hold without it.
+fn compiler(compiler: &skep_runtime::Compiler) -> Check {
+    let what = "compiler";
+    match compiler.try_out() {
+        Err(refused) => Check::fail(
+            what,
+            refused.message,
+            "see that this program can be started and /proc is there",
+        ),
+        Ok(confinement) => confined(what, confinement),
+    }
+}
+
+fn confined(what: &'static str, confinement: Option<skep_runtime::Confinement>) -> Check {
+    const NEXT: &str = "a kernel with Landlock and seccomp confines the compiler better; its limits hold without them";
+    let (landlock, seccomp) = confinement.map_or((None, false), |found| (found.landlock, found.seccomp));
+    let landlock = landlock.map(|version| format!("Landlock {version}"));
+    let found = format!(
+        "limits, {}, {}",
+        landlock.as_deref().unwrap_or("no Landlock"),
+        if seccomp { "seccomp" } else { "no seccomp" }
+    );
+    match landlock.is_some() && seccomp {
+        true => Check::ok(what, found),
+        false => Check::warn(what, found, NEXT),
     }
 }
 

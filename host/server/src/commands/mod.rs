@@ -103,6 +103,17 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Config(command) => config::run(&context, &command),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Explain(args) => explain::run(&context, &args),
+        Command::CompileComponent {
+            reservation,
+            fingerprint,
+        } => {
+            let job = skep_runtime::CompilerJob {
+                reservation,
+                fingerprint,
+            };
+            let done = skep_runtime::compiler_process(&job);
+            Ok(if done { Exit::Done } else { Exit::Failure })
+        }
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use skep::{clock, http::api::content};
+use skep::{clock, host::own_compiler, http::api::content};
 use skep_rules::{
     grant::{self, Ceiling, Effective, Mount},
     id::{AgentId, CrewId, Digest, TaskId},
@@ -227,7 +227,8 @@ async fn attempt(
     let home = tempfile::tempdir().context("cannot make a directory for /workspace")?;
     let (sender, mut events) = mpsc::channel(EVENTS);
     let options = Options {
-        cache_dir: None,
+        compiler: own_compiler(),
+        cache_dir: home.path().join("cache"),
         cache_key: [0; 32],
         workspaces: home.path().join("workspaces"),
         slots: 1,

@@ -76,6 +76,7 @@ pub(crate) fn options(config: &Config) -> host::Options {
         } else {
             config.guest_threads
         },
+        compiler: host::own_compiler(),
         clock: Clock::system(),
     }
 }

@@ -27,15 +27,20 @@ struct Fixture {
     http: Http,
 }
 
+/// The program of these tests cannot be started as a compiler.
+fn options(dir: &Path) -> Options {
+    Options {
+        compiler: skep_runtime::Compiler::InProcess,
+        ..Options::new(dir)
+    }
+}
+
 async fn start(dir: &Path) -> Fixture {
     start_at(dir, Clock::system()).await
 }
 
 async fn start_at(dir: &Path, clock: Clock) -> Fixture {
-    let options = Options {
-        clock,
-        ..Options::new(dir)
-    };
+    let options = Options { clock, ..options(dir) };
     let host = Host::start(options).await.unwrap();
     Fixture {
         host,
@@ -270,12 +275,12 @@ async fn one_host_at_a_time_holds_a_data_directory() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("data");
     let fixture = start(&dir).await;
-    let error = Host::start(Options::new(&dir)).await.unwrap_err();
+    let error = Host::start(options(&dir)).await.unwrap_err();
     assert_eq!(error.reason(), skep_rules::reason::Reason::DataDirectory);
     assert!(error.to_string().contains(fixture.host.url()), "{error}");
-    let mut options = Options::new(dir.with_file_name("other"));
-    options.listen = fixture.host.url().trim_start_matches("http://").parse().unwrap();
-    let error = Host::start(options).await.unwrap_err();
+    let mut other = options(&dir.with_file_name("other"));
+    other.listen = fixture.host.url().trim_start_matches("http://").parse().unwrap();
+    let error = Host::start(other).await.unwrap_err();
     assert!(error.to_string().contains("port 0"), "{error}");
     fixture.host.stop().await.unwrap();
 }
