@@ -16,7 +16,10 @@ use skep_rules::{
 use skep_runtime::plugin::{Plugin, Scan};
 
 use super::{Allowance, Diff, Sheet};
-use crate::failure::{Failure, plain};
+use crate::{
+    config::Environment,
+    failure::{Failure, plain},
+};
 
 /// A manifest whose comments tell the rest: `#: import NAME`, `#: export NAME`, `#: signature STATE`, `#: crew { GRANTS }`, `#: ceiling { KEYS }`.
 struct Case {
@@ -82,12 +85,6 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Whether what is expected is written anew.
-#[expect(clippy::disallowed_methods, reason = "a switch of these tests, not of the program")]
-fn updates() -> bool {
-    std::env::var_os("UPDATE_GOLDEN").is_some()
-}
-
 /// Compares what each case shows with the `.txt` beside it.
 fn golden(name: &str, ending: &str, least: usize, show: impl Fn(&Path, &str) -> String) {
     let folder = folder(name);
@@ -107,11 +104,12 @@ fn golden(name: &str, ending: &str, least: usize, show: impl Fn(&Path, &str) -> 
         .filter(|case| !cases.contains(case))
         .collect();
     assert_eq!(orphans, [""; 0], "expected texts without a case");
+    let updates = Environment::of_process().is_set("UPDATE_GOLDEN");
     let mut wrong = Vec::new();
     for case in cases {
         let shown = plain(&show(&folder, case));
         let expected = folder.join(format!("{case}.txt"));
-        if updates() {
+        if updates {
             fs::write(&expected, &shown).unwrap();
         } else if fs::read_to_string(&expected).ok().as_deref() != Some(&shown) {
             wrong.push(format!("{name}/{case} shows:\n{shown}"));
