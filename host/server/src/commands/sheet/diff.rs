@@ -3,10 +3,10 @@
 use serde::Serialize;
 use skep_rules::{
     id::{Digest, PluginName},
-    manifest::Version,
+    manifest::{Manifest, Version},
     widening::{self, Change, Widening},
 };
-use skep_runtime::plugin::Plugin;
+use skep_runtime::plugin::Scan;
 
 use super::{Text, WIDTH, fold};
 
@@ -44,34 +44,33 @@ impl<T: ToString> From<T> for Told<T> {
 }
 
 impl Diff {
-    /// What differs between two releases, from their files alone.
-    pub(crate) fn of(before: &Plugin, after: &Plugin) -> Self {
-        let release = |plugin: &Plugin| Release {
-            name: plugin.manifest.plugin.name.clone(),
-            version: plugin.manifest.plugin.version.clone(),
-            digest: plugin.digest,
+    /// What differs between two releases, from their files alone; `None` where one of them carries no manifest, and so is no release.
+    pub(crate) fn of(before: &Scan, after: &Scan) -> Option<Self> {
+        let (was, is) = (before.manifest.as_ref()?, after.manifest.as_ref()?);
+        let release = |scan: &Scan, manifest: &Manifest| Release {
+            name: manifest.plugin.name.clone(),
+            version: manifest.plugin.version.clone(),
+            digest: scan.digest,
         };
-        let exports = |plugin: &Plugin| {
-            let interfaces: Vec<&str> = plugin.exports.iter().map(|export| export.interface()).collect();
+        let exports = |scan: &Scan| {
+            let interfaces: Vec<&str> = scan.exports.iter().map(|export| export.interface()).collect();
             interfaces.join(", ")
         };
-        let old = (&before.manifest, before.imports.as_slice());
-        let new = (&after.manifest, after.imports.as_slice());
+        let old = (was, before.imports.as_slice());
+        let new = (is, after.imports.as_slice());
         let exported = (before.exports != after.exports).then(|| Change::Other {
             what: "exports",
             from: exports(before),
             to: exports(after),
         });
-        Diff {
-            before: release(before),
-            after: release(after),
-            widenings: widening::widenings(old, new).into_iter().map(Told::from).collect(),
-            changes: widening::changes(old, new)
-                .into_iter()
-                .chain(exported)
-                .map(Told::from)
-                .collect(),
-        }
+        let widenings = widening::widenings(old, new);
+        let changes = widening::changes(old, new).into_iter().chain(exported);
+        Some(Diff {
+            before: release(before, was),
+            after: release(after, is),
+            widenings: widenings.into_iter().map(Told::from).collect(),
+            changes: changes.map(Told::from).collect(),
+        })
     }
 
     /// Whether the newer release asks for more.

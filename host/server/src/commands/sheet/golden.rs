@@ -13,7 +13,7 @@ use skep_rules::{
     metadata::Ceiling,
     seam::Export,
 };
-use skep_runtime::plugin::{Plugin, Scan};
+use skep_runtime::plugin::Scan;
 
 use super::{Allowance, Diff, Sheet};
 use crate::{
@@ -34,25 +34,15 @@ impl Case {
     }
 
     fn scan(&self) -> Scan {
-        let plugin = self.plugin();
-        Scan {
-            digest: plugin.digest,
-            size: plugin.size,
-            manifest: Some(plugin.manifest),
-            exports: plugin.exports,
-            imports: plugin.imports,
-        }
-    }
-
-    fn plugin(&self) -> Plugin {
         let export = |name| {
             let found = Export::ALL.iter().find(|export| export.interface().ends_with(name));
             *found.unwrap_or_else(|| panic!("no export {name}"))
         };
-        Plugin {
+        let manifest = Manifest::parse(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text));
+        Scan {
             digest: Digest::of(self.text.as_bytes()),
             size: 20_480,
-            manifest: Manifest::parse(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text)),
+            manifest: Some(manifest),
             exports: self.all("export").map(export).collect(),
             imports: self.all("import").map(str::to_owned).collect(),
         }
@@ -137,7 +127,7 @@ fn diffs_read_as_they_did() {
         let [before, after] = ["before", "after"].map(|side| Case {
             text: read(&folder.join(format!("{case}.{side}.toml"))),
         });
-        let diff = Diff::of(&before.plugin(), &after.plugin());
+        let diff = Diff::of(&before.scan(), &after.scan()).unwrap();
         let widening = diff.to_text().lines().any(|line| line.starts_with("+ "));
         assert_eq!(
             widening,
@@ -209,7 +199,7 @@ fn no_text_of_an_author_begins_a_line_or_moves_the_cursor() {
         assert_eq!(plain(&sheet), sheet, "{hostile:?}");
         assert_eq!(keys(&sheet), keys(&calm.sheet().to_text()), "{sheet}");
         assert!(sheet.lines().all(|line| line.chars().count() <= 100), "{sheet}");
-        let diff = Diff::of(&calm.plugin(), &case.plugin());
+        let diff = Diff::of(&calm.scan(), &case.scan()).unwrap();
         assert!(
             !diff.to_text().lines().any(|line| line.starts_with(['+', '-', '!'])),
             "{}",
