@@ -30,7 +30,7 @@ const NAMES: &[&[&str]] = &[
     ],
     &["badexample.com"],
 ];
-const PATHS: &[&str] = &["/", "/v1", "/v1/", "/v1/a", "/v1/a%20b", "/v2/"];
+const PATHS: &[&str] = &["/", "/v1", "/v1/", "/v1/a", "/v1/a%20b", "/v10/", "/v2/"];
 const METHODS: &[&str] = &["GET", "POST", "DELETE"];
 const MOUNTS: &[&str] = &["/input", "/output"];
 const TIERS: &[&str] = &["small", "medium", "large"];
@@ -232,6 +232,8 @@ impl Release {
             "/v1/a%20b",
             "/v1/a%20b/zz",
             "/v10",
+            "/v10/",
+            "/v10/zz",
             "/v2/",
             "/v2/zz",
         ];
