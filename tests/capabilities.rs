@@ -107,6 +107,30 @@ fn artifacts_are_content_addressed_and_stay_in_their_crew() {
 }
 
 #[test]
+fn an_artifact_that_is_returned_is_the_crews_own_as_it_was_stored() {
+    let host = Host::start();
+    host.crew("talk", TALK, WANTS, GRANTS);
+    let stored = run(&host, "talk", json!({"do": "store", "text": "hello"}))["result"].clone();
+    let give = |digest: &Value| json!({"do": "give", "digest": digest, "size": 1_u64 << 40, "media": "text/html"});
+    let given = run(&host, "talk", give(&stored["digest"]));
+    let own = json!({"digest": stored["digest"], "size": 5, "media": "text/plain"});
+    assert_eq!(given["result"]["$artifact"], own, "{given}");
+
+    host.assemble(&format!(
+        "name = \"others\"\n[[agent]]\nname = \"thief\"\nplugin = \"test/talk@1.0.0\"\n{GRANTS}"
+    ));
+    let nowhere = json!("0".repeat(64));
+    for (crew, digest) in [("others", &stored["digest"]), ("talk", &nowhere)] {
+        let failed = run(&host, crew, give(digest));
+        let message = failed["failure"]["message"].as_str().unwrap_or_default();
+        assert!(
+            failed["failure"]["code"] == "invalid-input" && message.contains(digest.as_str().unwrap()),
+            "{crew}: {failed}"
+        );
+    }
+}
+
+#[test]
 fn the_quota_of_artifacts_is_kept() {
     let host = Host::start();
     host.crew("talk", TALK, WANTS, GRANTS);

@@ -635,7 +635,8 @@ mod tests {
         });
         tried_out(&trial, 1);
         // Two are a second apart: it has been refused by then, and still waits.
-        (trial.beat(), trial.beat());
+        trial.beat();
+        trial.beat();
         tried_out(&trial, 1);
         trial.runner.command(RunnerCommand::Cancel { lease: lease(0) });
         assert_eq!(trial.ended(0).0, End::Cancelled);

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use skep_sdk::{Artifact, Executor, Failure, Outcome, Task, artifacts, context, heartbeat, log};
+use skep_sdk::{Artifact, Executor, Failure, Outcome, Payload, Task, artifacts, context, heartbeat, log};
 
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -21,6 +21,8 @@ enum Act {
     StoreMany { count: u32, bytes: usize },
     /// Read what somebody else stored.
     Read { digest: String },
+    /// Return an artifact as if it were its own.
+    Give { digest: String, size: u64, media: String },
 }
 
 struct Talk;
@@ -56,6 +58,9 @@ impl Executor for Talk {
             Act::StoreMany { count, bytes } => {
                 let store = |n: &u32| artifacts::write_all("text/plain", format!("{n:0bytes$}").as_bytes()).is_ok();
                 json!((0..count).take_while(store).count())
+            }
+            Act::Give { digest, size, media } => {
+                return Ok(Outcome::Done(Payload::Artifact(Artifact { digest, size, media })));
             }
             Act::Read { digest } => {
                 let artifact = Artifact {

@@ -8,7 +8,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use skep_rules::{
-    limits::BUILD_LIFE,
+    limits::{BUILD_LIFE, IDEMPOTENCY},
     manifest::Manifest,
     quantity::{Millis, Time},
 };
@@ -73,6 +73,21 @@ impl Fixture {
         self.send("POST", path, "application/json", body.to_string()).await
     }
 
+    /// Submits a task under an idempotency key.
+    async fn ask(&self, key: &str, body: Value) -> (StatusCode, Value) {
+        let request = Request::post(format!("{}/v1/tasks", self.host.url()))
+            .header("authorization", format!("Bearer {}", self.host.token()))
+            .header("idempotency-key", key);
+        let response = self
+            .http
+            .request(request.body(Full::new(body.to_string().into())).unwrap())
+            .await
+            .unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
     /// Installs echo and assembles a crew of `replicas` of it.
     async fn echo_crew(&self, replicas: u32) {
         let (status, plugin) = self.send("POST", "/v1/plugins", "application/wasm", echo()).await;
@@ -133,26 +148,13 @@ async fn the_same_key_answers_the_same_and_refuses_another_request() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = start(&dir.path().join("data")).await;
     fixture.echo_crew(1).await;
-    let ask = async |body: Value| {
-        let request = Request::post(format!("{}/v1/tasks", fixture.host.url()))
-            .header("authorization", format!("Bearer {}", fixture.host.token()))
-            .header("idempotency-key", "k1");
-        let response = fixture
-            .http
-            .request(request.body(Full::new(body.to_string().into())).unwrap())
-            .await
-            .unwrap();
-        let status = response.status();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice::<Value>(&bytes).unwrap())
-    };
-    let (first, task) = ask(json!({"description": "once"})).await;
-    let (second, again) = ask(json!({"description": "once"})).await;
+    let (first, task) = fixture.ask("k1", json!({"description": "once"})).await;
+    let (second, again) = fixture.ask("k1", json!({"description": "once"})).await;
     assert_eq!(
         (first, second, &task["taskId"]),
         (StatusCode::CREATED, StatusCode::OK, &again["taskId"])
     );
-    let (third, problem) = ask(json!({"description": "other"})).await;
+    let (third, problem) = fixture.ask("k1", json!({"description": "other"})).await;
     assert_eq!(
         (third, &problem["code"]),
         (StatusCode::UNPROCESSABLE_ENTITY, &json!("idempotency-mismatch"))
@@ -351,5 +353,35 @@ async fn a_host_says_how_current_it_is() {
     clock.advance(Millis(BUILD_LIFE.0 + 1));
     let (_, about) = fixture.get("/v1/host").await;
     assert_eq!(about["currency"]["outdated"], json!(true));
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_past_their_time_are_forgotten_at_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Time(1_800_000_000_000));
+    let fixture = start_at(&dir.path().join("data"), clock.clone()).await;
+    fixture.echo_crew(1).await;
+    let driver = &fixture.host.shared.driver;
+    let kept = || {
+        let rows = driver
+            .store
+            .scan(skep_store::Table::new("idempotency"), &skep_store::Range::all(), 10);
+        rows.unwrap().len()
+    };
+    let (_, first) = fixture.ask("old", json!({"description": "once"})).await;
+    clock.advance(IDEMPOTENCY);
+    fixture.ask("new", json!({"description": "once"})).await;
+    driver.checkpoint().unwrap();
+    // What a checkpoint finds goes with the next entry; nothing is past its time yet.
+    fixture.ask("newer", json!({"description": "once"})).await;
+    assert_eq!(kept(), 3);
+    clock.advance(Millis(1));
+    driver.checkpoint().unwrap();
+    fixture.ask("newest", json!({"description": "once"})).await;
+    assert_eq!(kept(), 3, "the oldest of four is gone");
+    let (status, again) = fixture.ask("old", json!({"description": "once"})).await;
+    assert_eq!(status, StatusCode::CREATED, "{again}");
+    assert_ne!(first["taskId"], again["taskId"]);
     fixture.host.stop().await.unwrap();
 }
