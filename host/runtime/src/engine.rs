@@ -179,9 +179,16 @@ fn fitting(wished: u32) -> u32 {
     wished.clamp(1, fit)
 }
 
+/// Memory mappings that a host with so many slots may come to need: those of the slots, of the slots for `large` and for warming, and of the rest of
+/// the process. The kernel's bound is `vm.max_map_count`; where it is lower, a runner has fewer slots.
+#[must_use]
+pub fn mappings_needed(slots: u32) -> u64 {
+    let all = u64::from(slots) + u64::from(MAX_LARGE_ATTEMPTS + 2 * MAX_WARMING);
+    MAPPINGS_RESERVED + MAPPINGS_PER_SLOT * all
+}
+
 fn slots_within(mappings: u64) -> u32 {
-    let reserved = MAPPINGS_RESERVED + MAPPINGS_PER_SLOT * u64::from(MAX_LARGE_ATTEMPTS + 2 * MAX_WARMING);
-    let fit = mappings.saturating_sub(reserved) / MAPPINGS_PER_SLOT;
+    let fit = mappings.saturating_sub(mappings_needed(0)) / MAPPINGS_PER_SLOT;
     u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, 1_000_000)
 }
 
@@ -282,6 +289,8 @@ mod tests {
             slots_within(DEFAULT_MAPPINGS)
         );
         assert_eq!(slots_within(0), 1);
+        assert_eq!(slots_within(mappings_needed(7)), 7);
+        assert_eq!(slots_within(mappings_needed(7) - 1), 6);
     }
 
     #[test]

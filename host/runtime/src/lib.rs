@@ -42,6 +42,7 @@ mod workspace;
 
 pub use compile::{Compiler, Confinement, Job as CompilerJob, child as compiler_process};
 pub use control::Control;
+pub use engine::mappings_needed;
 pub use instance::{Ended, Prepared};
 pub use runner::Runner;
 pub use sandbox::Sandbox;

@@ -14,6 +14,7 @@ use skep::{
     http::api::host::{Advisory, Currency},
 };
 use skep_rules::{limits::BUILD_LIFE, quantity::Time};
+use skep_runtime::mappings_needed;
 
 use super::{Context, audit};
 use crate::{
@@ -198,13 +199,6 @@ fn target(rustc: &str) -> Check {
     }
 }
 
-/// Mappings that a number of live attempts needs: two per fiber stack, made at start, four per live instance, and about 90 for the
-/// process itself. Measured; beyond the kernel's bound instances fail as if memory had run out.
-fn mappings_needed(slots: u32) -> u64 {
-    let slots = u64::from(slots);
-    2 * slots + 4 * slots + 90
-}
-
 fn mappings(slots: u32, limit: Option<&str>) -> Check {
     let what = "vm.max_map_count";
     let needed = mappings_needed(slots);
@@ -323,8 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mappings_follow_the_formula() {
-        assert_eq!(mappings_needed(10_000), 60_090);
+    fn slots_that_the_kernel_has_no_mappings_for_are_a_failure() {
         assert_eq!(mappings(10_000, Some("65530\n")).state, State::Ok);
         assert_eq!(mappings(11_000, Some("65530\n")).state, State::Fail);
         assert_eq!(mappings(1, None).state, State::Warn);
