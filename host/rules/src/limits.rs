@@ -127,8 +127,9 @@ pub const MAX_STORED_LOG_BYTES: usize = 64 << 10;
 pub const MAX_LOG_FIELDS: usize = 16;
 /// Captured standard output and error per second.
 pub const OUTPUT_BYTES_PER_SECOND: u32 = 64 << 10;
-/// Fuel between two yields: some 20 µs, so that cancel, deadline and fairness act quickly.
-pub const YIELD_FUEL: u64 = 100_000;
+/// Fuel between two yields: 60 to 100 µs of computing, so that cancel, deadline and fairness act well within a millisecond, and the switch
+/// that each yield costs stays near one part in a hundred.
+pub const YIELD_FUEL: u64 = 1_000_000;
 /// A guest that has not yielded for so long is a fuel bug: the process ends.
 pub const WATCHDOG: Millis = Millis(1_000);
 /// Open descriptors of one attempt.
