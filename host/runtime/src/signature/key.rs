@@ -54,7 +54,7 @@ impl SecretKey {
     pub fn from_pem(text: &str) -> Result<Self, Refused> {
         SigningKey::from_pkcs8_pem(text).map(SecretKey).map_err(|_| {
             let found = match label(text) {
-                Some("PUBLIC KEY") => "it is a public key; the secret one is the file without `.pub`",
+                Some("PUBLIC KEY") => "it is a public key; the secret one is beside it, NAME.key",
                 Some("ENCRYPTED PRIVATE KEY") => {
                     "it is encrypted; Skep reads keys that only the file's mode protects (`openssl pkey -in FILE -out PLAIN` decrypts it)"
                 }

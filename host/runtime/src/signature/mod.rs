@@ -21,6 +21,8 @@ use crate::plugin::{Plugin, refuse};
 mod envelope;
 mod explain;
 mod key;
+#[cfg(test)]
+mod tests;
 
 pub use envelope::{Envelope, pae};
 pub use explain::{Check, Explained, Outcome, explain};
