@@ -209,6 +209,10 @@ pub const MAX_ENVELOPE_BYTES: usize = 64 << 10;
 pub const MAX_METADATA_ENVELOPE_BYTES: usize = 400 << 10;
 /// A signed document: what one entry of the journal can carry.
 pub const MAX_METADATA_BYTES: usize = 256 << 10;
+/// A key file: one key in PEM is 120 bytes.
+pub const MAX_KEY_FILE_BYTES: u64 = 16 * KIB;
+/// A publisher's ledger: some 150 bytes for each of as many plugins as a host holds.
+pub const MAX_LEDGER_BYTES: u64 = 2 * MIB;
 /// Signatures in one envelope; each costs a verification.
 pub const MAX_SIGNATURES: usize = 16;
 /// Keys of one role.

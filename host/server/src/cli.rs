@@ -93,6 +93,13 @@ pub(crate) enum Command {
     Build(commands::build::Args),
     /// Show what a component can do and what it may reach, without running it
     Inspect(commands::inspect::Args),
+    /// Keys of publishers and operators
+    #[command(subcommand)]
+    Key(commands::key::Command),
+    /// Sign a plugin or a document of trust
+    Sign(commands::sign::Args),
+    /// Check what was signed, and by whom
+    Verify(commands::verify::Args),
     /// Plugins of a host
     #[command(subcommand)]
     Plugin(commands::plugin::Command),

@@ -9,6 +9,8 @@ mod client;
 mod commands;
 mod config;
 mod failure;
+mod files;
+mod keys;
 mod output;
 
 use cli::{Cli, Exit};

@@ -22,12 +22,15 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod inspect;
+pub(crate) mod key;
 pub(crate) mod new;
 pub(crate) mod plugin;
 pub(crate) mod run;
 mod sheet;
+pub(crate) mod sign;
 pub(crate) mod task;
 pub(crate) mod up;
+pub(crate) mod verify;
 
 /// What every command is given.
 #[derive(Debug)]
@@ -95,6 +98,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Audit(command) => audit::run(&context, &command),
         Command::Build(args) => build::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args),
+        Command::Key(command) => key::run(&context, &command),
+        Command::Sign(args) => sign::run(&context, &args),
+        Command::Verify(args) => verify::run(&context, &args),
         Command::Plugin(command) => plugin::run(&context, &command),
         Command::Crew(command) => crew::run(&context, &command),
         Command::Task(command) => task::run(&context, &command),

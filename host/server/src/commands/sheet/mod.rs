@@ -130,10 +130,6 @@ impl Sheet {
     }
 
     /// The same with what is known of its signature.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the commands that verify signatures are yet to come")
-    )]
     pub(crate) fn signed(self, signature: impl Into<String>) -> Self {
         Sheet {
             signature: signature.into(),
