@@ -26,9 +26,13 @@ mod crews;
 mod demo;
 /// The examples, as their READMEs have them.
 mod examples;
+/// The readers of what strangers write, on files that nobody wrote.
+mod fuzz;
 /// What survives `kill -9`.
 mod recovery;
 /// Files, sockets and output as agents meet them.
 mod sandbox;
+/// What publishers sign, offline, and how it is verified.
+mod signing;
 /// Plans, dependencies, checks, retries.
 mod trees;

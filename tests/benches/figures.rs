@@ -13,6 +13,7 @@ mod demo;
 mod journal;
 mod metering;
 mod sandbox;
+mod verify;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ const FIGURES: &[Figure] = &[
     ("kill", sandbox::kill),
     ("metering", metering::metering),
     ("journal", journal::journal),
+    ("verify", verify::verify),
     ("up", demo::up),
     ("demo", demo::demo),
 ];
