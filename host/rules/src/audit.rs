@@ -86,6 +86,9 @@ pub enum Kind {
     /// A person let a paused task go on.
     #[n(30)]
     TaskResumed,
+    /// A task waits for a person; the detail is why.
+    #[n(31)]
+    TaskPaused,
 }
 
 /// One entry of the audit log.

@@ -84,8 +84,8 @@ pub(crate) struct Index {
     pub(crate) demand: BTreeMap<(CrewId, Need), Queue>,
     /// Ends of delays, and times by which a start must be acknowledged.
     pub(crate) timers: BTreeSet<(Time, TaskId)>,
-    /// Tasks with a lease in force.
-    held: BTreeSet<TaskId>,
+    /// Tasks with a lease in force, by who holds it.
+    held: BTreeSet<(AgentId, TaskId)>,
     /// Tasks in memory, per crew.
     tasks_of: BTreeSet<(CrewId, TaskId)>,
     /// Tasks that have not ended and hold no lease, per crew.
@@ -250,7 +250,13 @@ impl Index {
     }
 
     pub(crate) fn held(&self) -> impl Iterator<Item = TaskId> + '_ {
-        self.held.iter().copied()
+        self.held.iter().map(|(_, task)| *task)
+    }
+
+    /// The tasks that an agent holds.
+    pub(crate) fn held_by(&self, agent: AgentId) -> impl Iterator<Item = TaskId> + '_ {
+        let range = self.held.range((agent, TaskId::new(0, 0))..);
+        range.take_while(move |(of, _)| *of == agent).map(|(_, task)| *task)
     }
 
     /// The children of a WAITING task that ended badly, the first of them first.
@@ -294,7 +300,7 @@ impl Index {
         }
         match &task.held {
             Some(held) => {
-                self.held.insert(task.id);
+                self.held.insert((held.lease.agent, task.id));
                 self.timers.extend(held.ack_by().map(|time| (time, task.id)));
             }
             None => drop(self.loose.insert((task.crew, task.id))),
@@ -311,7 +317,9 @@ impl Index {
 
     /// The reverse of `add_task`, before the record changes.
     pub(crate) fn remove_task(&mut self, task: &Task) {
-        self.held.remove(&task.id);
+        if let Some(held) = &task.held {
+            self.held.remove(&(held.lease.agent, task.id));
+        }
         self.loose.remove(&(task.crew, task.id));
         let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
         for time in ack.into_iter().chain(task.not_before) {

@@ -235,6 +235,8 @@ pub const CLOCK_SKEW: Millis = Millis(300_000);
 pub const REVOCATION_SWEEP: Millis = Millis(60_000);
 /// How long the sweep lets the attempts of a revoked plugin finish.
 pub const REVOCATION_DRAIN: Millis = Millis(10_000);
+/// A time is put on record this long after the last at the latest, so that a clock that is set back wins at most so much.
+pub const TIME_SEEN: Millis = Millis(3_600_000);
 /// A reason that a person gives for an act.
 pub const MAX_REASON_BYTES: usize = 256;
 /// How old a build may be before the host warns of itself: the engine has had fixes that matter more often than every ninety days.

@@ -204,6 +204,14 @@ impl Document for Root {
     const NAME: &'static str = "the root";
 
     fn fault(&self) -> Option<String> {
+        let long = || {
+            let mut publishers = self.publishers.iter();
+            let long = publishers.find(|publisher| publisher.expires.since(self.issued) > MAX_RELEASE_LIFE)?;
+            Some(format!(
+                "the trust in `{}` lasts longer than {MAX_RELEASE_LIFE}",
+                long.name
+            ))
+        };
         let twice = || {
             let mut seen = BTreeSet::new();
             let twice = self.publishers.iter().find(|publisher| !seen.insert(&publisher.name))?;
@@ -218,6 +226,7 @@ impl Document for Root {
             .or_else(|| self.clock.as_ref().and_then(|keys| keys.fault("clock")))
             .or_else(|| self.publishers.iter().find_map(Publisher::fault))
             .or_else(twice)
+            .or_else(long)
     }
 }
 
@@ -320,6 +329,12 @@ impl Revocations {
     #[must_use]
     pub fn count(&self) -> usize {
         self.keys.len() + self.digests.len() + self.minimum.len()
+    }
+
+    /// Revokes the releases of a plugin below a number.
+    pub(crate) fn raise(&mut self, plugin: &PluginName, minimum: u64) {
+        let known = self.minimum.entry(plugin.clone()).or_default();
+        *known = (*known).max(minimum);
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Observed {
     pub(crate) stirred: BTreeSet<CrewId>,
     /// When to compare what runs with what is revoked; at once when absent.
     pub(crate) next_sweep: Option<Time>,
+    /// Agents to be quarantined before anything else is done.
+    pub(crate) condemned: BTreeSet<AgentId>,
     /// Agents of revoked plugins that may finish what they have, by the time when that is over.
     pub(crate) drained: BTreeMap<Time, BTreeSet<AgentId>>,
     /// The host takes plugins that nobody signed.
@@ -93,10 +95,12 @@ impl Observed {
         self.looks.first().map(|(time, _)| *time)
     }
 
-    /// When to look at what is revoked again.
-    pub(crate) fn next_revocation(&self) -> Option<Time> {
-        let drained = self.drained.first_key_value().map(|(time, _)| *time);
-        drained.into_iter().chain(self.next_sweep).min()
+    /// When to look at what is revoked again; now where nobody has looked since the start.
+    pub(crate) fn next_revocation(&self, now: Time) -> Time {
+        let sweep = self.next_sweep.unwrap_or(now);
+        self.drained
+            .first_key_value()
+            .map_or(sweep, |(time, _)| sweep.min(*time))
     }
 
     /// When an attempt was last seen alive.

@@ -163,7 +163,8 @@ impl Shard {
             return Some(now);
         }
         let timer = self.state.index.timers.first().map(|(time, _)| *time);
-        let swept = self.state.agents().next().and_then(|_| self.observed.next_revocation());
+        // Also where nothing runs: time is put on record, so that what has expired stays so. A shard without a past has nothing to keep.
+        let swept = (self.position > 0).then(|| self.observed.next_revocation(now));
         timer.into_iter().chain(self.observed.next_look()).chain(swept).min()
     }
 

@@ -97,6 +97,17 @@ pub struct SeenClock {
     pub index: Digest,
 }
 
+impl SeenClock {
+    /// What is kept of a clock.
+    pub(crate) fn of(clock: &Clock) -> SeenClock {
+        SeenClock {
+            version: clock.version,
+            expires: clock.expires,
+            index: clock.index,
+        }
+    }
+}
+
 /// What of trust is one record: the rest is a record per publisher and per plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Metadata {
@@ -252,9 +263,17 @@ impl Trust {
 
     /// Whether a release may be installed now, its manifest aside. `needed` signatures, `downgrade` where a person asked for an older one.
     ///
+    /// Gives the publisher's own keys that signed it: no other key, though its signature holds, may keep it standing when these are revoked.
+    ///
     /// # Errors
     /// The first rule that refuses, in the order: who, revoked, how many, when, what came before.
-    pub(crate) fn admits(&self, now: Time, signed: &Signed, needed: u32, downgrade: bool) -> Result<(), Rejection> {
+    pub(crate) fn admits(
+        &self,
+        now: Time,
+        signed: &Signed,
+        needed: u32,
+        downgrade: bool,
+    ) -> Result<BTreeSet<KeyId>, Rejection> {
         let release = &signed.release;
         let name = &release.plugin;
         let refuse = |reason, message: String| Err(Rejection::new(reason, message));
@@ -274,20 +293,25 @@ impl Trust {
         self.unrevoked(release.component.sha256, name, release.release_seq)?;
         let own: BTreeSet<KeyId> = publisher.release.keys.iter().map(PublicKey::id).collect();
         let signers: BTreeSet<KeyId> = own.intersection(&signed.signers).copied().collect();
-        let good = signers.difference(&self.metadata.revoked.keys).count();
-        if good == 0 && !signers.is_empty() {
-            return refuse(Reason::Revoked, format!("the key that signed {name} is revoked"));
-        }
         if signers.is_empty() {
             let message = format!("none of the keys of `{}` signed it", publisher.name);
             return refuse(Reason::SignerUntrusted, message);
         }
-        if good < usize::try_from(needed).unwrap_or(usize::MAX) {
-            let message = format!("{good} of {needed} trusted keys of `{}` signed it", publisher.name);
+        let good = self.sound(&signers);
+        if good.is_empty() {
+            return refuse(Reason::Revoked, format!("the key that signed {name} is revoked"));
+        }
+        if good.len() < usize::try_from(needed).unwrap_or(usize::MAX) {
+            let message = format!(
+                "{} of {needed} trusted keys of `{}` signed it",
+                good.len(),
+                publisher.name
+            );
             return refuse(Reason::ThresholdUnmet, message);
         }
         self.fresh(now, trusted, release)?;
-        self.forward(signed, downgrade)
+        self.forward(signed, downgrade)?;
+        Ok(good)
     }
 
     /// When.
@@ -331,12 +355,12 @@ impl Trust {
                     "release {seq} of {name} is older than {known}, which was installed here"
                 ));
             }
-            if seq == known && signed.statement != highest.statement && digest != highest.digest {
+            if seq == known && digest != highest.digest {
                 return refuse(format!("release {seq} of {name} was seen here with another file"));
             }
-            if seq == known + 1 && release.previous.is_some_and(|previous| previous != highest.statement) {
+            if seq.checked_sub(1) == Some(known) && release.previous != Some(highest.statement) {
                 return refuse(format!(
-                    "release {seq} of {name} follows another release {known} than the one seen here"
+                    "release {seq} of {name} does not follow the release {known} that was seen here"
                 ));
             }
         }
@@ -368,21 +392,7 @@ impl Trust {
     pub(crate) fn admits_root(&self, now: Time, root: &Root, signers: &BTreeSet<KeyId>) -> Result<(), Rejection> {
         let signers = self.sound(signers);
         if let Some(roles) = &self.metadata.roles {
-            let next = roles.version.saturating_add(1);
-            if root.version < next {
-                let message = format!(
-                    "root {} is not newer than {}, which is here",
-                    root.version, roles.version
-                );
-                return Err(Rejection::new(Reason::Rollback, message));
-            }
-            if root.version > next {
-                let message = format!(
-                    "root {} comes next, this is {}; bring those between first",
-                    next, root.version
-                );
-                return Err(Rejection::new(Reason::InvalidMetadata, message));
-            }
+            in_turn("root", root.version, roles.version)?;
             if !roles.root.agree(&signers) {
                 return Err(unsigned("the root", "the root before", &roles.root));
             }
@@ -406,16 +416,13 @@ impl Trust {
                 rotation.publisher
             )));
         };
-        if rotation.version <= trusted.rotation {
-            let message = format!("rotation {} is not newer than {}", rotation.version, trusted.rotation);
-            return Err(Rejection::new(Reason::Rollback, message));
-        }
-        if rotation.version != trusted.rotation + 1 {
+        in_turn("rotation", rotation.version, trusted.rotation)?;
+        if trusted.publisher.expires <= now {
             let message = format!(
-                "rotation {} comes next; bring those between first",
-                trusted.rotation + 1
+                "the trust in the keys of `{}` has expired; whoever trusted them says so anew",
+                rotation.publisher
             );
-            return Err(Rejection::new(Reason::InvalidMetadata, message));
+            return Err(Rejection::new(Reason::Expired, message));
         }
         let signers = self.sound(signers);
         let recovered = trusted
@@ -451,14 +458,15 @@ impl Trust {
             if index.version <= seen.version && !same {
                 return refuse(format!("index {} is not newer than {}", index.version, seen.version));
             }
+            // A later release, or the same with the same file.
             let lost = seen.plugins.iter().find(|(name, newest)| {
                 let now = index.plugins.get(*name);
-                now.is_none_or(|now| now.release_seq < newest.release_seq)
+                now.is_none_or(|now| now.release_seq <= newest.release_seq && now != *newest)
             });
             if let Some((name, newest)) = lost {
                 return refuse(format!("it no longer lists release {} of {name}", newest.release_seq));
             }
-            if index.revoked.version < self.metadata.revoked.version && index.revoked.version != 0 {
+            if index.revoked.version < self.metadata.revoked.version {
                 return refuse(format!(
                     "its revocations are older than those that are here ({})",
                     self.metadata.revoked.version
@@ -473,6 +481,7 @@ impl Trust {
         self.signed_by_role("the clock", |roles| roles.clock.as_ref(), signers)?;
         if let Some(seen) = &self.metadata.clock
             && clock.version <= seen.version
+            && SeenClock::of(clock) != *seen
         {
             let message = format!("clock {} is not newer than {}", clock.version, seen.version);
             return Err(Rejection::new(Reason::Rollback, message));
@@ -539,6 +548,7 @@ impl Trust {
         // New keys of a role begin to count anew: what a thief has said with the old ones must not stand in their way.
         if !kept(|roles| &roles.index, &root.index) {
             self.metadata.index = None;
+            self.metadata.revoked.version = 0;
         }
         if !kept(|roles| &roles.clock, &root.clock) {
             self.metadata.clock = None;
@@ -562,15 +572,23 @@ impl Trust {
         }
     }
 
-    pub(crate) fn adopt_index(&mut self, index: &Index, digest: Digest) {
-        let revoked = &mut self.metadata.revoked;
-        revoked.version = revoked.version.max(index.revoked.version);
-        revoked.keys.extend(index.revoked.keys.iter().copied());
+    /// What is revoked once an index is adopted. It revokes no key of the root: whoever stole the index's keys must not keep the next root,
+    /// which ends that, from being adopted.
+    pub(crate) fn revoked_with(&self, index: &Index) -> Revocations {
+        let mut revoked = self.metadata.revoked.clone();
+        let roots = self.metadata.roles.iter().flat_map(|roles| &roles.root.keys);
+        let roots: BTreeSet<KeyId> = roots.map(PublicKey::id).collect();
+        revoked.version = index.revoked.version;
+        revoked.keys.extend(index.revoked.keys.difference(&roots).copied());
         revoked.digests.extend(index.revoked.digests.iter().copied());
         for (plugin, minimum) in &index.revoked.minimum {
-            let known = revoked.minimum.entry(plugin.clone()).or_default();
-            *known = (*known).max(*minimum);
+            revoked.raise(plugin, *minimum);
         }
+        revoked
+    }
+
+    pub(crate) fn adopt_index(&mut self, index: &Index, digest: Digest) {
+        self.metadata.revoked = self.revoked_with(index);
         self.metadata.index = Some(SeenIndex {
             version: index.version,
             digest,
@@ -584,10 +602,7 @@ impl Trust {
         match what {
             Revocation::Key(key) => drop(revoked.keys.insert(*key)),
             Revocation::Digest(digest) => drop(revoked.digests.insert(*digest)),
-            Revocation::Below { plugin, minimum } => {
-                let known = revoked.minimum.entry(plugin.clone()).or_default();
-                *known = (*known).max(*minimum);
-            }
+            Revocation::Below { plugin, minimum } => revoked.raise(plugin, *minimum),
             Revocation::Publisher(name) => {
                 if let Some(trusted) = self.publishers.remove(name) {
                     let keys = trusted.publisher.release.keys.iter().chain(&trusted.publisher.recovery);
@@ -596,6 +611,20 @@ impl Trust {
             }
         }
     }
+}
+
+/// Whether a document is the one after the last.
+fn in_turn(what: &str, version: u64, last: u64) -> Result<(), Rejection> {
+    if version <= last {
+        let message = format!("{what} {version} is not newer than {last}, which is here");
+        return Err(Rejection::new(Reason::Rollback, message));
+    }
+    let next = last.saturating_add(1);
+    if version > next {
+        let message = format!("{what} {next} comes next, this is {version}; bring those between first");
+        return Err(Rejection::new(Reason::InvalidMetadata, message));
+    }
+    Ok(())
 }
 
 fn unsigned(what: &str, whose: &str, keys: &Keys) -> Rejection {

@@ -7,7 +7,7 @@ use crate::{
     agent::{Agent, Failure, Phase},
     crew_record::Member,
     event::{Cause, Change},
-    id::{AgentId, CrewId, TaskId},
+    id::{AgentId, CrewId, Digest, TaskId},
     index::Need,
     lease::Held,
     reason::Reason,
@@ -86,7 +86,12 @@ impl Decision<'_> {
                     .free_of(crew, member)
                     .find(|(.., agent)| admits(need, *agent, lone))
             };
-            let (.., agent) = self.state.members_for(crew, need).filter_map(free).min()?;
+            // What was revoked since the last sweep still has free agents; they are given nothing.
+            let members = self
+                .state
+                .members_for(crew, need)
+                .filter(|(_, digest)| !self.state.is_void(*digest));
+            let (.., agent) = members.filter_map(|(member, _)| free(member)).min()?;
             Some((at, *task, agent))
         })
     }
@@ -120,7 +125,7 @@ impl Decision<'_> {
 
     /// Whether somebody who could take a task of this need was quarantined: then a person decides what becomes of it.
     fn was_quarantined(&self, crew: CrewId, need: &Need) -> bool {
-        let members: BTreeSet<u32> = self.state.members_for(crew, need).collect();
+        let members: BTreeSet<u32> = self.state.members_for(crew, need).map(|(member, _)| member).collect();
         let quarantined = |agent: &Agent| agent.phase == Phase::Quarantined;
         self.state
             .agents_of(crew)
@@ -131,7 +136,7 @@ impl Decision<'_> {
     pub(super) fn can_serve(&self, crew: CrewId, need: &Need) -> Result<(), String> {
         let lone = self.state.lone_checker(crew);
         let members = self.state.members_for(crew, need);
-        let mut agents = members.flat_map(|member| self.state.index.able_of(crew, member));
+        let mut agents = members.flat_map(|(member, _)| self.state.index.able_of(crew, member));
         if agents.any(|agent| admits(need, agent, lone)) {
             return Ok(());
         }
@@ -174,13 +179,14 @@ fn call(task: &Task) -> Call {
 }
 
 impl State {
-    /// The members of a crew whose agents are what a task needs, by their place in the manifest.
-    fn members_for<'a>(&'a self, crew: CrewId, need: &'a Need) -> impl Iterator<Item = u32> + 'a {
+    /// The members of a crew whose agents are what a task needs, by their place in the manifest, and what they run.
+    fn members_for<'a>(&'a self, crew: CrewId, need: &'a Need) -> impl Iterator<Item = (u32, Digest)> + 'a {
         let members = self.crew(crew).map(|crew| crew.members.as_slice()).unwrap_or_default();
         let serves = |(_, member): &(u32, &Member)| {
             member.exports.contains(&need.export) && (need.roles.is_empty() || !need.roles.is_disjoint(&member.roles))
         };
-        (0..).zip(members).filter(serves).map(|(at, _)| at)
+        let members = (0..).zip(members).filter(serves);
+        members.map(|(at, member)| (at, member.digest))
     }
 
     /// The checker of a crew that has no other.
@@ -188,7 +194,7 @@ impl State {
         let need = Need::any(Export::Checker);
         let mut checkers = self
             .members_for(crew, &need)
-            .flat_map(|member| self.index.able_of(crew, member));
+            .flat_map(|(member, _)| self.index.able_of(crew, member));
         let first = checkers.next()?;
         checkers.next().is_none().then_some(first)
     }

@@ -14,6 +14,7 @@ use crate::{
     reason::Reason,
     seam::{Denial, Lease, RunnerCommand},
     state::{State, encode},
+    task::TaskState,
 };
 
 impl Decision<'_> {
@@ -188,6 +189,16 @@ impl Decision<'_> {
                 value,
             });
         } else {
+            if state == TaskState::Paused {
+                let why = task.failure.as_ref().map_or("", |failure| failure.message.as_str());
+                let entry = AuditEntry {
+                    crew: Some(crew),
+                    task: Some(id),
+                    reason,
+                    ..self.entry(Kind::TaskPaused, why)
+                };
+                self.audit.push(entry);
+            }
             self.observed.stirred.insert(crew);
         }
         if state != before || holder.is_some() {

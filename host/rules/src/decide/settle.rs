@@ -21,7 +21,13 @@ impl Decision<'_> {
     pub(super) fn settle(&mut self) {
         loop {
             self.sweep();
-            if !(self.ripen() || self.join_all() || self.drain_crews() || self.warm_all() || self.stop_idle()) {
+            if !(self.quarantine_condemned()
+                || self.ripen()
+                || self.join_all()
+                || self.drain_crews()
+                || self.warm_all()
+                || self.stop_idle())
+            {
                 if self.assign() {
                     continue;
                 }
@@ -156,7 +162,9 @@ impl Decision<'_> {
             if !self.step() {
                 return false;
             }
-            if self.state.agent(agent).is_some_and(|agent| self.is_fallen(agent)) {
+            let crew = self.state.agent(agent).and_then(|agent| self.state.crew(agent.crew));
+            // In a crew that lives on, only what is revoked drains.
+            if crew.is_some_and(|crew| crew.phase == CrewPhase::Live) {
                 self.quarantine(agent);
             } else {
                 self.move_agent(agent, Phase::Stopped, None);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Decision, Reply};
 use crate::{
-    agent::{Failure, Phase},
+    agent::{Agent, Failure, Phase},
     audit::{AuditEntry, Kind},
     command::Consent,
     crew_record::CrewPhase,
@@ -16,9 +16,9 @@ use crate::{
     key::KeyId,
     limits::{
         CLOCK_SKEW, MAX_DECISION_BYTES, MAX_PLUGINS, MAX_PUBLISHERS, MAX_REASON_BYTES, MAX_RELEASE_LIFE,
-        MAX_REVOCATIONS, REVOCATION_DRAIN, REVOCATION_SWEEP,
+        MAX_REVOCATIONS, REVOCATION_DRAIN, REVOCATION_SWEEP, TIME_SEEN,
     },
-    metadata::{Clock, Index, Publisher, Root, Rotation},
+    metadata::{Clock, Document, Index, Publisher, Root, Rotation},
     plugin::{Plugin, Signature},
     quantity::Time,
     reason::Reason,
@@ -26,12 +26,9 @@ use crate::{
     seam::{Export, RunnerCommand},
     state::encode,
     task::TaskState,
-    trust::{Revocation, Signed},
+    trust::{Revocation, SeenClock, Signed},
     widening,
 };
-
-/// A time is put on record this long after the last at the latest, so that a clock that is set back wins at most so much.
-const TIME_SEEN: crate::quantity::Millis = crate::quantity::Millis(3_600_000);
 
 impl Decision<'_> {
     pub(super) fn install(
@@ -47,6 +44,7 @@ impl Decision<'_> {
             self.state.trust().stands(known)?;
             return Ok(Reply::Installed { digest, already: true });
         }
+        let (new, revision) = (known.is_none(), known.map_or(1, |known| known.revision + 1));
         let signature = match &signed {
             Some(signed) => Some(self.admit(&plugin, signed, consent)?),
             None if self.state.is_void(digest) => {
@@ -76,7 +74,7 @@ impl Decision<'_> {
             );
             return Err(Rejection::new(Reason::Conflict, message));
         }
-        if self.state.plugins().count() >= MAX_PLUGINS {
+        if new && self.state.plugins().count() >= MAX_PLUGINS {
             let message = format!("a host holds at most {MAX_PLUGINS} plugins");
             return Err(Rejection::new(Reason::Overloaded, message));
         }
@@ -96,7 +94,7 @@ impl Decision<'_> {
         }
         let plugin = Plugin {
             installed_at: self.now,
-            revision: 1,
+            revision,
             signed: signature,
             ..plugin
         };
@@ -127,7 +125,7 @@ impl Decision<'_> {
         }
         let publisher = trust.publisher(name.publisher()).map(|trusted| &trusted.publisher);
         let needed = publisher.map_or(1, |publisher| grant::signatures_needed(&plugin.manifest, publisher));
-        trust.admits(trust.time(self.now), signed, needed, consent.downgrade.is_some())?;
+        let signers = trust.admits(trust.time(self.now), signed, needed, consent.downgrade.is_some())?;
         if let Some(publisher) = publisher {
             grant::within(&plugin.manifest, &publisher.ceiling)?;
         }
@@ -136,7 +134,7 @@ impl Decision<'_> {
         Ok(Signature {
             statement: signed.statement,
             release_seq: release.release_seq,
-            signers: signed.signers.clone(),
+            signers,
             needed,
             expires: release.expires,
         })
@@ -253,6 +251,7 @@ impl Decision<'_> {
     }
 
     pub(super) fn adopt_root(&mut self, root: Root, signers: &BTreeSet<KeyId>) -> Result<Reply, Rejection> {
+        sound(&root)?;
         let trust = self.state.trust();
         trust.admits_root(trust.time(self.now), &root, signers)?;
         let detail = format!("root {} with {} publishers", root.version, root.publishers.len());
@@ -265,6 +264,7 @@ impl Decision<'_> {
     }
 
     pub(super) fn rotate(&mut self, rotation: Rotation, signers: &BTreeSet<KeyId>) -> Result<Reply, Rejection> {
+        sound(&rotation)?;
         let trust = self.state.trust();
         trust.admits_rotation(trust.time(self.now), &rotation, signers)?;
         let detail = format!("{} rotation {}", rotation.publisher, rotation.version);
@@ -282,12 +282,13 @@ impl Decision<'_> {
         digest: Digest,
         signers: &BTreeSet<KeyId>,
     ) -> Result<Reply, Rejection> {
+        sound(&index)?;
         let trust = self.state.trust();
         trust.admits_index(trust.time(self.now), &index, digest, signers)?;
         if trust.metadata.index.as_ref().is_some_and(|seen| seen.digest == digest) {
             return Ok(Reply::Done);
         }
-        if trust.metadata.revoked.count() + index.revoked.count() > MAX_REVOCATIONS {
+        if trust.revoked_with(&index).count() > MAX_REVOCATIONS {
             return Err(full());
         }
         let revoked = index.revoked.count();
@@ -306,8 +307,12 @@ impl Decision<'_> {
     }
 
     pub(super) fn adopt_clock(&mut self, clock: Clock, signers: &BTreeSet<KeyId>) -> Result<Reply, Rejection> {
+        sound(&clock)?;
         let trust = self.state.trust();
         trust.admits_clock(trust.time(self.now), &clock, signers)?;
+        if trust.metadata.clock == Some(SeenClock::of(&clock)) {
+            return Ok(Reply::Done);
+        }
         let detail = format!("clock {}", clock.version);
         self.emit(Event::ClockAdopted { clock, at: self.now });
         self.tell(Kind::ClockAdopted, detail, Changed::Trust);
@@ -330,10 +335,8 @@ impl Decision<'_> {
         self.emit(Event::Revoked { what, at: self.now });
         self.tell(Kind::Revoked, format!("{subject}: {why}"), Changed::Trust);
         // At once: whoever revokes by hand does not want the sweep's patience.
-        let fallen: Vec<AgentId> = self.fallen().collect();
-        for agent in fallen {
-            self.quarantine(agent);
-        }
+        let fallen: Vec<AgentId> = self.fallen().map(|agent| agent.id).collect();
+        self.observed.condemned.extend(fallen);
         Ok(Reply::Done)
     }
 
@@ -367,110 +370,110 @@ impl Decision<'_> {
         Ok(Reply::Done)
     }
 
+    /// Quarantines those whose time is over. There may be thousands, so they count as steps, and come before all other work.
+    pub(super) fn quarantine_condemned(&mut self) -> bool {
+        let mut any = false;
+        while let Some(agent) = self.observed.condemned.first().copied() {
+            if !self.step() {
+                return false;
+            }
+            self.observed.condemned.pop_first();
+            self.quarantine(agent);
+            any = true;
+        }
+        any
+    }
+
     /// Ends an agent whose plugin must not run: its attempts are stopped and accepted no more, its tasks wait for a person.
     pub(super) fn quarantine(&mut self, id: AgentId) {
-        let Some(agent) = self.state.agent(id) else {
+        let Some(agent) = self.state.agent(id).filter(|agent| active(agent.phase)) else {
             return;
         };
+        let crew = self.state.crew(agent.crew).map(|crew| crew.phase);
         let why = match self.state.member_of(agent) {
             Some(member) => format!("the plugin {}@{} was revoked", member.plugin, member.version),
             None => "its plugin was revoked".to_owned(),
         };
         let failure = Failure::new(Reason::Revoked, &why);
-        let holds = |task: &TaskId| {
-            let task = self.state.task(*task)?;
-            let held = task.held.as_ref().filter(|held| held.lease.agent == id)?;
-            Some((task.id, held.clone()))
-        };
-        let held: Vec<_> = self
-            .state
-            .index
-            .held()
-            .collect::<Vec<_>>()
-            .iter()
-            .filter_map(holds)
-            .collect();
-        for (task, held) in held {
-            let change = match held.export {
+        let export = |task: TaskId| Some((task, self.state.task(task)?.held.as_ref()?.export));
+        let held: Vec<_> = self.state.index.held_by(id).filter_map(export).collect();
+        for (task, export) in held {
+            let change = match export {
                 // Its result is another's: another checker may look at it.
                 Export::Checker => Change::Lost,
                 Export::Executor | Export::Planner => Change::Paused(failure.clone()),
             };
             self.move_task(task, change);
         }
-        self.move_agent(id, Phase::Quarantined, Some(failure));
+        self.move_agent(id, Phase::Quarantined, Some(failure.clone()));
+        // A crew that drains ends when all its agents are stopped; nobody is to wait there for a person's word.
+        if crew == Some(CrewPhase::Draining) {
+            self.move_agent(id, Phase::Stopped, Some(failure));
+        }
         self.run(RunnerCommand::Forget { agent: id });
     }
 
     /// Agents that run, or may yet run, what must not.
-    fn fallen(&self) -> impl Iterator<Item = AgentId> {
-        let active = |phase: Phase| phase.may_serve() || matches!(phase, Phase::Draining | Phase::Failed);
-        let agents = self.state.agents().filter(move |agent| active(agent.phase));
-        agents.filter(|agent| self.is_fallen(agent)).map(|agent| agent.id)
+    fn fallen(&self) -> impl Iterator<Item = &Agent> {
+        let agents = self.state.agents().filter(|agent| active(agent.phase));
+        agents.filter(|agent| self.is_fallen(agent))
     }
 
     /// Whether an agent's plugin must not run.
-    pub(super) fn is_fallen(&self, agent: &crate::agent::Agent) -> bool {
+    pub(super) fn is_fallen(&self, agent: &Agent) -> bool {
         let member = self.state.member_of(agent);
         member.is_some_and(|member| self.state.is_void(member.digest))
     }
 
     /// Compares what runs with what is revoked: what rests is quarantined, what works is drained first and ended when its time is over.
     pub(super) fn sweep_revoked(&mut self) {
-        let due = self.observed.next_sweep;
-        if due.is_some_and(|due| due > self.now) {
+        if self.observed.next_sweep.is_some_and(|due| due > self.now) {
             return;
         }
-        self.observed.next_sweep = Some(self.now.after(REVOCATION_SWEEP));
         if self.now.since(self.state.trust().latest) >= TIME_SEEN {
             self.emit(Event::TimeSeen { at: self.now });
         }
-        let fallen: Vec<(AgentId, u32)> = self
+        let fallen: Vec<_> = self
             .fallen()
-            .filter_map(|id| self.state.agent(id).map(|agent| (id, agent.active)))
+            .map(|agent| (agent.id, agent.phase, agent.active))
             .collect();
-        for (agent, active) in fallen {
+        let known: BTreeSet<AgentId> = self.observed.drained.values().flatten().copied().collect();
+        for (agent, phase, active) in fallen {
             if active == 0 {
-                self.quarantine(agent);
-            } else if !self.observed.drained.values().any(|of| of.contains(&agent)) {
+                self.observed.condemned.insert(agent);
+            } else if !known.contains(&agent) {
+                if !self.step() {
+                    // The next tick, which comes at once, goes on with those that are left.
+                    return;
+                }
                 let end = self.now.after(REVOCATION_DRAIN);
                 self.observed.drained.entry(end).or_default().insert(agent);
-                if self
-                    .state
-                    .agent(agent)
-                    .is_some_and(|agent| agent.phase != Phase::Draining)
-                {
-                    self.move_agent(
-                        agent,
-                        Phase::Draining,
-                        Some(Failure::new(Reason::Revoked, "its plugin was revoked")),
-                    );
+                if phase != Phase::Draining {
+                    let failure = Failure::new(Reason::Revoked, "its plugin was revoked");
+                    self.move_agent(agent, Phase::Draining, Some(failure));
                 }
                 self.run(RunnerCommand::Drain { agent });
             }
         }
+        self.observed.next_sweep = Some(self.now.after(REVOCATION_SWEEP));
     }
 
     /// Ends what the sweep gave time, when that is over.
     pub(super) fn end_drained(&mut self) {
-        while let Some((end, _)) = self.observed.drained.first_key_value()
-            && *end <= self.now
+        while let Some(over) = self
+            .observed
+            .drained
+            .first_entry()
+            .filter(|over| *over.key() <= self.now)
         {
-            let agents = self
-                .observed
-                .drained
-                .pop_first()
-                .map(|(_, agents)| agents)
-                .unwrap_or_default();
-            for agent in agents {
-                let still = self
-                    .state
-                    .agent(agent)
-                    .is_some_and(|agent| agent.phase == Phase::Draining);
-                if still {
-                    self.quarantine(agent);
-                }
-            }
+            let draining = |id: &AgentId| {
+                self.state
+                    .agent(*id)
+                    .is_some_and(|agent| agent.phase == Phase::Draining)
+            };
+            self.observed
+                .condemned
+                .extend(over.remove().into_iter().filter(draining));
         }
     }
 
@@ -492,6 +495,19 @@ impl Decision<'_> {
         let entry = self.entry(kind, detail);
         self.audit.push(entry);
         self.notice(None, what);
+    }
+}
+
+/// Whether there is anything to end in an agent of this phase.
+fn active(phase: Phase) -> bool {
+    phase.may_serve() || matches!(phase, Phase::Draining | Phase::Failed)
+}
+
+/// What a document says on its own account is checked where it is read, and once more where it is adopted.
+fn sound<D: Document>(document: &D) -> Result<(), Rejection> {
+    match document.fault() {
+        None => Ok(()),
+        Some(fault) => Err(Rejection::new(Reason::InvalidMetadata, format!("{}: {fault}", D::NAME))),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     reason::Reason,
     seam::{Denial, Export, Lease, Usage},
     task::{Task, TaskState},
-    trust::{Highest, SeenClock, Trusted},
+    trust::{Highest, Revocation, SeenClock, Trusted},
 };
 
 impl State {
@@ -159,14 +159,12 @@ impl State {
             }
             Event::IndexAdopted { index, digest, .. } => trust.adopt_index(index, *digest),
             Event::ClockAdopted { clock, .. } => {
-                trust.metadata.clock = Some(SeenClock {
-                    version: clock.version,
-                    expires: clock.expires,
-                    index: clock.index,
-                });
+                trust.metadata.clock = Some(SeenClock::of(clock));
             }
             Event::Revoked { what, .. } => {
-                names.extend(trust.publishers.keys().cloned());
+                if let Revocation::Publisher(name) = what {
+                    names.insert(name.clone());
+                }
                 trust.revoke(what);
             }
             _ => {}
