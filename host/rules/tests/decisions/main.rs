@@ -7,6 +7,13 @@ mod bench;
 #[cfg(test)]
 mod crews;
 #[cfg(test)]
+#[path = "../fixtures/trust.rs"]
+mod fixtures;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
+mod revocation;
+#[cfg(test)]
 mod submissions;
+#[cfg(test)]
+mod trust;
