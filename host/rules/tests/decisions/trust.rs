@@ -22,6 +22,7 @@ use crate::{
 };
 
 /// What happens before the command of a case.
+#[expect(clippy::large_enum_variant, reason = "a case has a few of them")]
 enum Step {
     /// This is asked, and done.
     Ask(Command),
@@ -31,6 +32,9 @@ enum Step {
     Before(u64),
 }
 use Step::{Ask, Before, Day};
+
+/// Its name, what happened before, what is asked, and what comes of it.
+type Case<'a> = (&'a str, Vec<Step>, Command, Result<(), Reason>);
 
 fn host() -> Bench {
     let mut bench = Bench::empty();
@@ -99,7 +103,7 @@ fn one() -> Ship {
 }
 
 fn two() -> Ship {
-    ship("acme/tool", 2, "").after(&one())
+    ship("acme/tool", 2, "").after(Some(one().statement()))
 }
 
 fn tool() -> skep_rules::id::PluginName {
@@ -131,7 +135,7 @@ fn a_release_is_installed_when_every_rule_holds() {
     let elsewhere = |ship: &mut Ship| ship.release.plugin = "acme/other".parse().unwrap();
     // One case per line.
     #[rustfmt::skip]
-    let cases: Vec<(&str, Vec<Step>, Command, Result<(), Reason>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("good", plain(), one().command(), Ok(())),
         ("by two keys", plain(), one().with(|it| it.signers = vec![1, 3]).command(), Ok(())),
         ("no envelope", plain(), one().unsigned(), Err(SignatureMissing)),
@@ -181,7 +185,7 @@ fn a_release_is_installed_when_every_rule_holds() {
                 "{what}: only its own keys count"
             );
             assert_eq!(bench.heard(Kind::PluginInstalled).len(), 1, "{what}");
-            assert_eq!(bench.entries.len(), bench.shard.position() as usize);
+            assert_eq!(bench.entries.len(), usize::try_from(bench.shard.position()).unwrap());
         }
     }
 }
@@ -190,12 +194,12 @@ fn a_release_is_installed_when_every_rule_holds() {
 fn what_was_installed_before_decides_what_comes_after() {
     use Reason::{ApprovalRequired, Conflict, InvalidRelease, Revoked, Rollback, SignatureMissing};
     let with = |more: Vec<Step>| trusting(|_| {}).into_iter().chain(more).collect::<Vec<_>>();
-    let has = |ships: &[Ship]| with(ships.iter().map(|ship| Ask(ship.command())).collect());
+    let has = |ships: &[&Ship]| with(ships.iter().map(|ship| Ask(ship.command())).collect());
     let older = |why: &str| {
         let why = Some(why.to_owned());
         one().with(|it| it.consent.downgrade = why)
     };
-    let wider = || ship("acme/tool", 2, "[wants]\nworkspace = '1MiB'").after(&one());
+    let wider = || ship("acme/tool", 2, "[wants]\nworkspace = '1MiB'").after(Some(one().statement()));
     let approve = |from: Digest, to: Digest| move |it: &mut Ship| it.consent.widening = Some((from, to));
     let (first, second) = (one().plugin.digest, wider().plugin.digest);
     let last = || ship("acme/tool", u64::MAX, "");
@@ -208,38 +212,38 @@ fn what_was_installed_before_decides_what_comes_after() {
     let untyped = |ship: Ship| ship.with(|it| it.consent.publisher = None);
     // One case per line.
     #[rustfmt::skip]
-    let cases: Vec<(&str, Vec<Step>, Command, Result<(), Reason>)> = vec![
-        ("the next", has(&[one()]), untyped(two()).command(), Ok(())),
-        ("the same again", has(&[one()]), untyped(one()).command(), Ok(())),
-        ("the same again, bare", has(&[one()]), one().unsigned(), Ok(())),
-        ("the same again, removed before", has(&[one()]).into_iter().chain([Ask(remove(first))]).collect(), one().command(), Ok(())),
-        ("the same again, revoked since", has(&[one()]).into_iter().chain([revoked_key(1)]).collect(), one().command(), Err(Revoked)),
-        ("an older one", has(&[five.clone()]), one().command(), Err(Rollback)),
-        ("an older one, the newest removed", has(&[five.clone()]).into_iter().chain([Ask(remove(five.plugin.digest))]).collect(), one().command(), Err(Rollback)),
-        ("an older one on purpose", has(&[five.clone()]), older("the newer one is slow").command(), Ok(())),
-        ("an older one that is revoked, on purpose", has(&[five.clone()]).into_iter().chain([below(2)]).collect(), older("x").command(), Err(Revoked)),
-        ("the same number, another file", has(&[one()]), one().holding(b"x").command(), Err(Rollback)),
-        ("the same number, another file, on purpose", has(&[one()]), older("x").holding(b"x").command(), Err(Rollback)),
-        ("a later number, the version of another file", has(&[one()]), again(2).holding(b"x").after(&one()).command(), Err(Conflict)),
-        ("the next of another", has(&[one()]), two().with(|it| it.release.previous = Some(Digest::of(b"x"))).command(), Err(Rollback)),
-        ("the next of nobody", has(&[one()]), ship("acme/tool", 2, "").command(), Err(Rollback)),
-        ("a later one of which the one before was not seen", has(&[one()]), five.command(), Ok(())),
-        ("the last number there is", has(&[one()]), last().command(), Ok(())),
-        ("after the last number", has(&[last()]), one().command(), Err(Rollback)),
-        ("the last number with another file", has(&[last()]), last().holding(b"x").command(), Err(Rollback)),
-        ("it asks for more", has(&[one()]), wider().command(), Err(ApprovalRequired)),
-        ("it asks for more, approved", has(&[one()]), wider().with(approve(first, second)).command(), Ok(())),
-        ("another change was approved", has(&[one()]), wider().with(approve(Digest::of(b"x"), second)).command(), Err(ApprovalRequired)),
-        ("the way back was approved", has(&[one()]), wider().with(approve(second, first)).command(), Err(ApprovalRequired)),
-        ("signed for another name", has(&[one()]), one().with(|it| it.release.plugin = "bolt/tool".parse().unwrap()).holding(b"x").command(), Err(InvalidRelease)),
-        ("unsigned beside it", has(&[one()]), two().unsigned(), Err(SignatureMissing)),
+    let cases: Vec<Case<'_>> = vec![
+        ("the next", has(&[&one()]), untyped(two()).command(), Ok(())),
+        ("the same again", has(&[&one()]), untyped(one()).command(), Ok(())),
+        ("the same again, bare", has(&[&one()]), one().unsigned(), Ok(())),
+        ("the same again, removed before", has(&[&one()]).into_iter().chain([Ask(remove(first))]).collect(), one().command(), Ok(())),
+        ("the same again, revoked since", has(&[&one()]).into_iter().chain([revoked_key(1)]).collect(), one().command(), Err(Revoked)),
+        ("an older one", has(&[&five]), one().command(), Err(Rollback)),
+        ("an older one, the newest removed", has(&[&five]).into_iter().chain([Ask(remove(five.plugin.digest))]).collect(), one().command(), Err(Rollback)),
+        ("an older one on purpose", has(&[&five]), older("the newer one is slow").command(), Ok(())),
+        ("an older one that is revoked, on purpose", has(&[&five]).into_iter().chain([below(2)]).collect(), older("x").command(), Err(Revoked)),
+        ("the same number, another file", has(&[&one()]), one().holding(b"x").command(), Err(Rollback)),
+        ("the same number, another file, on purpose", has(&[&one()]), older("x").holding(b"x").command(), Err(Rollback)),
+        ("a later number, the version of another file", has(&[&one()]), again(2).holding(b"x").after(Some(one().statement())).command(), Err(Conflict)),
+        ("the next of another", has(&[&one()]), two().with(|it| it.release.previous = Some(Digest::of(b"x"))).command(), Err(Rollback)),
+        ("the next of nobody", has(&[&one()]), ship("acme/tool", 2, "").command(), Err(Rollback)),
+        ("a later one of which the one before was not seen", has(&[&one()]), five.command(), Ok(())),
+        ("the last number there is", has(&[&one()]), last().command(), Ok(())),
+        ("after the last number", has(&[&last()]), one().command(), Err(Rollback)),
+        ("the last number with another file", has(&[&last()]), last().holding(b"x").command(), Err(Rollback)),
+        ("it asks for more", has(&[&one()]), wider().command(), Err(ApprovalRequired)),
+        ("it asks for more, approved", has(&[&one()]), wider().with(approve(first, second)).command(), Ok(())),
+        ("another change was approved", has(&[&one()]), wider().with(approve(Digest::of(b"x"), second)).command(), Err(ApprovalRequired)),
+        ("the way back was approved", has(&[&one()]), wider().with(approve(second, first)).command(), Err(ApprovalRequired)),
+        ("signed for another name", has(&[&one()]), one().with(|it| it.release.plugin = "bolt/tool".parse().unwrap()).holding(b"x").command(), Err(InvalidRelease)),
+        ("unsigned beside it", has(&[&one()]), two().unsigned(), Err(SignatureMissing)),
     ];
     for (what, before, command, after) in cases {
         check(what, before, command, after);
     }
     let bench = check(
         "on purpose",
-        has(&[five]),
+        has(&[&five]),
         older("the newer one is slow").command(),
         Ok(()),
     );
@@ -317,7 +321,7 @@ fn who_is_trusted_is_the_operators_word_until_there_is_a_root() {
     let gone = |name: &str| revoke(Revocation::Publisher(name.parse().unwrap()));
     // One case per line.
     #[rustfmt::skip]
-    let cases: Vec<(&str, Vec<Step>, Command, Result<(), Reason>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("good", vec![], alter(|_| {}), Ok(())),
         ("without a recovery key", vec![], alter(|it| it.recovery = None), Ok(())),
         ("no keys", vec![], alter(|it| it.release = keys(1, &[])), Err(InvalidMetadata)),
@@ -363,7 +367,7 @@ fn a_root_is_adopted_when_the_one_before_and_itself_say_so() {
     };
     // One case per line.
     #[rustfmt::skip]
-    let cases: Vec<(&str, Vec<Step>, Command, Result<(), Reason>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("the first, of any version", vec![], first(|_| {}, &[40]), Ok(())),
         ("the first, unsigned by itself", vec![], first(|_| {}, &[41]), Err(ThresholdUnmet)),
         ("the first, one of two", vec![], first(|it| it.root = keys(2, &[40, 41]), &[40]), Err(ThresholdUnmet)),
@@ -479,7 +483,7 @@ fn a_publisher_changes_its_keys_with_those_of_before_and_its_recovery_key() {
     };
     // One case per line.
     #[rustfmt::skip]
-    let cases: Vec<(&str, Vec<Step>, Command, Result<(), Reason>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("good", plain(), rotate(&turn(1, &[4]), &[1, 9]), Ok(())),
         ("without the recovery key", plain(), rotate(&turn(1, &[4]), &[1, 2, 3]), Err(ThresholdUnmet)),
         ("the new recovery key alone", plain(), rotate(&turn(1, &[4]), &[1, 8]), Err(ThresholdUnmet)),
@@ -547,7 +551,7 @@ fn an_index_and_a_clock_are_adopted_forward_only_and_hold_installs_to_them() {
     let stale = clock(6, &bare, START);
     // One case per line.
     #[rustfmt::skip]
-    let cases: Vec<(&str, Vec<Step>, Command, Result<(), Reason>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("an index", rooted(vec![]), adopt_index(&listed, &[50]), Ok(())),
         ("without a root", vec![], adopt_index(&bare, &[50]), Err(SignerUntrusted)),
         ("a clock without a root", vec![], adopt_clock(&clock(1, &bare, START), &[60]), Err(SignerUntrusted)),
