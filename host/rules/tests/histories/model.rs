@@ -15,6 +15,8 @@ use skep_rules::{
     trust::{Revocation, Signed},
 };
 
+use crate::fixtures::id_of;
+
 const SKEW: u64 = 300_000;
 const DAY: u64 = 86_400_000;
 
@@ -38,7 +40,7 @@ fn first(rules: impl IntoIterator<Item = (bool, Reason)>) -> Verdict {
 }
 
 fn enough(keys: &Keys, signers: &BTreeSet<KeyId>) -> bool {
-    keys.keys.iter().filter(|key| signers.contains(&key.id())).count() >= keys.threshold as usize
+    keys.keys.iter().filter(|key| signers.contains(&id_of(key))).count() >= keys.threshold as usize
 }
 
 /// What is wrong with the life of a document: longer than so many days, or reversed.
@@ -177,7 +179,7 @@ impl<'a> Model<'a> {
                 Revocation::Publisher(name) => {
                     let publisher = self.before(at).publisher(name.as_str()).expect("it was trusted then").0;
                     let keys = publisher.release.keys.iter().chain(&publisher.recovery);
-                    it.keys.extend(keys.map(|key| key.id()));
+                    it.keys.extend(keys.map(id_of));
                 }
             }
             it
@@ -190,7 +192,7 @@ impl<'a> Model<'a> {
                 let (_, root) = before.root().expect("an index comes after a root");
                 // An index has no say over who signs roots.
                 for key in &root.root.keys {
-                    it.keys.remove(&key.id());
+                    it.keys.remove(&id_of(key));
                 }
                 Some(it)
             }
@@ -204,7 +206,9 @@ impl<'a> Model<'a> {
     }
 
     fn sound(self, signers: &BTreeSet<KeyId>) -> BTreeSet<KeyId> {
-        signers.iter().filter(|key| !self.is_revoked(key)).copied().collect()
+        let said = self.said_revoked();
+        let revoked = |key: &&KeyId| said.iter().any(|it| it.keys.contains(*key));
+        signers.iter().filter(|key| !revoked(key)).copied().collect()
     }
 
     fn is_revoked_release(self, file: Digest, name: &PluginName, seq: u64) -> bool {
@@ -227,7 +231,7 @@ impl<'a> Model<'a> {
                         let (publisher, _) = then
                             .publisher(signed.release.plugin.publisher())
                             .expect("it was trusted");
-                        let own = publisher.release.keys.iter().map(|key| key.id()).collect();
+                        let own = publisher.release.keys.iter().map(id_of).collect();
                         let signers = then.sound(&signed.signers).intersection(&own).copied().collect();
                         (signed, signers, needed(plugin, &publisher))
                     });
@@ -240,7 +244,7 @@ impl<'a> Model<'a> {
     }
 
     /// Files that are here and must not run.
-    pub(crate) fn fallen(self) -> BTreeSet<Digest> {
+    pub(crate) fn fallen(self, installed: &[Installed<'_>]) -> BTreeSet<Digest> {
         let falls = |(plugin, signed): &&Installed<'_>| {
             let name = &plugin.manifest.plugin.name;
             let Some((signed, signers, needed)) = signed else {
@@ -250,7 +254,6 @@ impl<'a> Model<'a> {
                 || self.publisher(name.publisher()).is_none()
                 || self.sound(signers).len() < *needed
         };
-        let installed = self.installed();
         installed
             .iter()
             .filter(falls)
@@ -266,11 +269,12 @@ impl<'a> Model<'a> {
                 Command::RemovePlugin { digest, .. } => drop(there.remove(digest)),
                 Command::InstallPlugin { plugin, signed, .. } if there.insert(plugin.digest) => {
                     let seq = |it: &Signed| it.release.release_seq;
-                    let of = signed.iter().filter(|it| it.release.plugin == *name);
-                    best = of
-                        .filter(|it| best.is_none_or(|best| seq(best) <= seq(it)))
-                        .last()
-                        .or(best);
+                    if let Some(it) = signed
+                        && it.release.plugin == *name
+                        && best.is_none_or(|best| seq(best) <= seq(it))
+                    {
+                        best = Some(it);
+                    }
                 }
                 _ => {}
             }
@@ -320,7 +324,10 @@ impl<'a> Model<'a> {
                 it.name.as_str() != owner && (it.release.keys.contains(key) || it.recovery == Some(*key))
             };
             let taken = self.publishers().iter().any(theirs);
-            first([(self.is_revoked(&key.id()), Reason::Revoked), (taken, Reason::Conflict)])?;
+            first([
+                (self.is_revoked(&id_of(key)), Reason::Revoked),
+                (taken, Reason::Conflict),
+            ])?;
         }
         Ok(())
     }
@@ -365,7 +372,7 @@ impl<'a> Model<'a> {
         };
         first(in_turn(rotation.version, last))?;
         let signers = self.sound(signers);
-        let recovered = publisher.recovery.is_some_and(|key| signers.contains(&key.id()));
+        let recovered = publisher.recovery.is_some_and(|key| signers.contains(&id_of(&key)));
         first([
             (publisher.expires <= time, Reason::Expired),
             (
@@ -414,10 +421,9 @@ impl<'a> Model<'a> {
     }
 
     fn installs(self, time: Time, plugin: &Plugin, signed: Option<&Signed>, consent: &Consent) -> Verdict {
-        let fallen = self.fallen();
         let installed = self.installed();
         if installed.iter().any(|(it, _)| it.digest == plugin.digest) {
-            return first([(fallen.contains(&plugin.digest), Reason::Revoked)]);
+            return first([(self.fallen(&installed).contains(&plugin.digest), Reason::Revoked)]);
         }
         let name = &plugin.manifest.plugin.name;
         let Some(signed) = signed else {
@@ -466,7 +472,7 @@ impl<'a> Model<'a> {
         let Some((publisher, _)) = self.publisher(name.publisher()) else {
             return Err(Reason::SignerUntrusted);
         };
-        let own: BTreeSet<KeyId> = publisher.release.keys.iter().map(|key| key.id()).collect();
+        let own: BTreeSet<KeyId> = publisher.release.keys.iter().map(id_of).collect();
         let signers: BTreeSet<KeyId> = signed.signers.intersection(&own).copied().collect();
         let good = self.sound(&signers).len();
         let (root, index, clock) = (self.root(), self.index(), self.clock());
