@@ -19,6 +19,7 @@ use crate::{
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "a command is decided once and never kept")]
 pub enum Command {
     /// Remember a plugin whose file is stored and whose signatures were computed. The same digest again changes nothing.
     #[n(0)]
