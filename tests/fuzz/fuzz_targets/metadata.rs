@@ -1,7 +1,7 @@
 //! The body `metadata` for cargo-fuzz.
 
 #![no_main]
-#![allow(dead_code, reason = "each target runs one of the bodies")]
+#![expect(dead_code, reason = "each target runs one of the bodies")]
 
 #[path = "../bodies.rs"]
 mod bodies;
