@@ -318,14 +318,14 @@ fn bad_keys_and_bad_statements_are_refused_with_the_next_step() {
     let at = directory.path();
     sign(at, &["--key", "nowhere.key"]).exits(3).says(&["nowhere.key"]);
     sign(at, &[]).exits(2);
-    sign(at, &["--key", "acme.pub"]).exits(5).says(&["chmod 600"]);
+    sign(at, &["--key", "acme.pub"]).exits(6).says(&["chmod 600"]);
     fs::set_permissions(at.join("acme.pub"), fs::Permissions::from_mode(0o600)).unwrap();
     sign(at, &["--key", "acme.pub"])
         .exits(6)
         .says(&["public key", "acme.pub"]);
     fs::set_permissions(at.join("acme.key"), fs::Permissions::from_mode(0o640)).unwrap();
     sign(at, &["--key", "acme.key"])
-        .exits(5)
+        .exits(6)
         .says(&["mode 0640", "chmod 600"]);
     write(at, "text.key", "nonsense");
     fs::set_permissions(at.join("text.key"), fs::Permissions::from_mode(0o600)).unwrap();

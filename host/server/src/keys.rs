@@ -39,9 +39,7 @@ impl KeyFile {
             let message = format!("there is no directory {}", dir.display());
             return Err(Failure::new(Exit::NotFound, message).into());
         }
-        let mut random = clock::random()?;
-        let key = SecretKey::from_random(&random);
-        random.fill(0);
+        let key = SecretKey::from_random(&clock::random()?);
         files::create(&path, 0o600, key.to_pem().as_ref().as_bytes())?;
         let public = signature::to_pem(key.public()).map_err(|refused| refuse(&path, &refused))?;
         if let Err(error) = files::create(&path.with_extension("pub"), 0o644, public.as_bytes()) {
@@ -64,7 +62,7 @@ impl KeyFile {
         let mode = mode.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             let message = format!("others can read this key (mode {mode:04o})");
-            let failure = Failure::new(Exit::Denied, message).at(path, "", None);
+            let failure = Failure::of(Reason::InvalidInput, message).at(path, "", None);
             return Err(failure
                 .next(format!(
                     "`chmod 600 {}`, and make a new key if others were here",
