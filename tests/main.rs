@@ -16,6 +16,8 @@ mod attempts;
 mod author;
 /// What is refused before anything runs: files, manifests, grants, plans, requests.
 mod bad_input;
+/// Components that are dear to compile, and who must not notice.
+mod bombs;
 /// What the imports of `skep:agent` give, to whom.
 mod capabilities;
 /// Components that no compiler makes.

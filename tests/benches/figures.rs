@@ -9,6 +9,7 @@
     reason = "a bench reads the clock, computes with what it read, and may panic"
 )]
 
+mod compile;
 mod demo;
 mod journal;
 mod metering;
@@ -29,6 +30,8 @@ const FIGURES: &[Figure] = &[
     ("resident", sandbox::resident),
     ("kill", sandbox::kill),
     ("metering", metering::metering),
+    ("compile", compile::compile),
+    ("bomb", compile::bomb),
     ("journal", journal::journal),
     ("verify", verify::verify),
     ("up", demo::up),

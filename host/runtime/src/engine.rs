@@ -85,6 +85,19 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// The same without a pool and so without its ceilings: for a look at code whose agents may be of any tier.
+    ///
+    /// # Errors
+    /// When no engine can be made.
+    pub(crate) fn unbounded(&self) -> Result<Self, Error> {
+        let mut config = config(self.profile);
+        config
+            .enable_compiler(false)
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        let engine = Engine::new(&config).map_err(|error| unusable(&error))?;
+        Ok(Pool { engine, ..self.clone() })
+    }
+
     fn new(tier: Tier, slots: u32, profile: Profile) -> Result<Self, Error> {
         let mut config = config(profile);
         config

@@ -763,4 +763,66 @@ mod tests {
         }
         trial.warm(&agent(SPIN), 1, mount(dir.display().to_string())).unwrap();
     }
+
+    /// Waits for something that a runner does on its own threads.
+    fn wait<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(work)
+    }
+
+    #[test]
+    fn what_was_compiled_for_an_upload_is_warmed_without_its_bytes() {
+        let trial = Trial::new();
+        let bytes = agent("unreachable");
+        let digest = Digest::of(&bytes);
+        let compile = |bytes: Vec<u8>| wait(trial.runner.compile("acme", Tier::Medium, Digest::of(&bytes), bytes));
+        assert_eq!(compile(bytes.clone()), Ok(()));
+        assert_eq!(compile(bytes), Ok(()), "again changes nothing");
+        let files = || std::fs::read_dir(trial.dir.path().join("cache")).unwrap().count();
+        assert_eq!(files(), 1);
+        // The host was never given the bytes of this one.
+        trial.runner.command(RunnerCommand::Warm {
+            agent: identity(1),
+            component: digest,
+            effective: effective(|_| {}),
+        });
+        assert!(matches!(trial.next(), RunnerEvent::Warmed { .. }));
+
+        let one = |n: usize| format!("(core module $m{n} (memory 0)) (core instance (instantiate $m{n}))");
+        let five: String = (0..5).map(one).collect();
+        let five = wat::parse_str(format!("(component {five})")).unwrap();
+        assert_eq!(compile(five), Ok(()), "a crew may raise its tier");
+        let many: String = (0..17).map(one).collect();
+        let many = format!("(component {many})");
+        let refused = compile(wat::parse_str(many).unwrap()).unwrap_err();
+        assert_eq!(refused.reason, Reason::CompileLimit, "{refused:?}");
+        assert_eq!(files(), 2, "nothing stays of what was refused");
+        let refused = compile(b"\0asm\x0d\0\x01\0\xff".to_vec()).unwrap_err();
+        assert_eq!(refused.reason, Reason::CompileLimit, "{refused:?}");
+    }
+
+    #[test]
+    fn a_changed_file_of_the_cache_is_told_once_and_compiled_anew() {
+        let trial = Trial::new();
+        let bytes = agent("unreachable");
+        trial.warm(&bytes, 1, effective(|_| {})).unwrap();
+        trial.runner.command(RunnerCommand::Forget { agent: lease(1).agent });
+        let cache = trial.dir.path().join("cache");
+        let file = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+        let good = std::fs::read(&file).unwrap();
+        let mut changed = good.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, changed).unwrap();
+        trial.runner.command(RunnerCommand::Warm {
+            agent: identity(2),
+            component: Digest::of(&bytes),
+            effective: effective(|_| {}),
+        });
+        let RunnerEvent::CacheRefused { digest, why } = trial.next() else {
+            panic!("it is told first")
+        };
+        assert!(digest == Digest::of(&bytes) && why.contains("tag"), "{why}");
+        assert!(matches!(trial.next(), RunnerEvent::Warmed { .. }));
+        assert_eq!(std::fs::read(&file).unwrap(), good);
+    }
 }

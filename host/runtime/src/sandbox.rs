@@ -168,10 +168,10 @@ impl Sandbox {
         digest: Digest,
         bytes: impl FnOnce() -> std::io::Result<Vec<u8>>,
     ) -> Result<(), Refused> {
-        let pool = self.pool(tier)?;
+        let pool = self.pool(tier)?.unbounded().map_err(|error| unusable(&error))?;
         let component = match self.cache.find(&pool, digest) {
             Found::Code(component) => component,
-            Found::Nothing => self.cache.compile(&pool, digest, &component_of(bytes)?)?,
+            Found::Unfit(_) | Found::Nothing => self.cache.compile(&pool, digest, &component_of(bytes)?)?,
             Found::Foreign(why) => {
                 tracing::warn!(component = %digest, why, "a file of the code cache was refused; compiling anew");
                 // Before the word about it, so that there is one word.
@@ -181,15 +181,19 @@ impl Sandbox {
             }
         };
         let checked = Needs::of(&component).and_then(|needs| needs.check(&Tier::Large.limits()));
-        if checked.is_err() {
+        checked.map_err(|refused| {
             self.cache.remove(&pool, digest);
-        }
-        checked
+            // As a file, not as an attempt: no agent could ever run it.
+            let reason = match refused.reason {
+                Reason::MemoryLimit => Reason::CompileLimit,
+                other => other,
+            };
+            Refused { reason, ..refused }
+        })
     }
 
     fn pool(&self, tier: Tier) -> Result<Pool, Refused> {
-        let pool = self.engines.of(tier);
-        pool.map_err(|error| refuse(Reason::Overloaded, error.to_string()))
+        self.engines.of(tier).map_err(|error| unusable(&error))
     }
 
     /// What is linked already, or can be from the cache.
@@ -209,14 +213,24 @@ impl Sandbox {
             return Ok(Some(linked));
         }
         let pool = self.pool(tier)?;
-        let Found::Code(component) = self.cache.find(&pool, digest) else {
+        let component = match self.cache.find(&pool, digest) {
+            Found::Code(component) => component,
             // Nothing, or nothing of ours: whoever compiles it says so.
-            return Ok(None);
+            Found::Nothing | Found::Foreign(_) => return Ok(None),
+            Found::Unfit(why) => {
+                let why = escape(why.as_bytes(), 512);
+                let message = format!("the component declares more than tier `{tier}` allows: {why}; raise the tier");
+                return Err(refuse(Reason::MemoryLimit, message));
+            }
         };
         let linked = Arc::new(link(&pool.engine, &component, effective.word)?);
         *entry = Arc::downgrade(&linked);
         Ok(Some(linked))
     }
+}
+
+fn unusable(error: &Error) -> Refused {
+    refuse(Reason::Overloaded, error.to_string())
 }
 
 fn component_of(bytes: impl FnOnce() -> std::io::Result<Vec<u8>>) -> Result<Vec<u8>, Refused> {

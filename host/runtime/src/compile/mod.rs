@@ -9,11 +9,7 @@ use std::{
     path::PathBuf,
 };
 
-use skep_rules::{
-    id::Digest,
-    limits::{MAX_CODE_BYTES, Tier},
-    reason::Reason,
-};
+use skep_rules::{id::Digest, limits::MAX_CODE_BYTES, reason::Reason};
 use wasmtime::{Engine, component::Component};
 
 use crate::{
@@ -100,6 +96,8 @@ pub(crate) enum Found {
     Nothing,
     /// Something that is not this host's own work: what is wrong with it.
     Foreign(String),
+    /// This host's own work, which the engine does not take: it declares more than the engine's pool holds.
+    Unfit(String),
 }
 
 impl Cache {
@@ -126,11 +124,7 @@ impl Cache {
 
     /// Looks for the code of a component. Takes milliseconds, of reading.
     pub(crate) fn find(&self, pool: &Pool, digest: Digest) -> Found {
-        match self.read(pool, digest) {
-            Ok(Some(component)) => Found::Code(component),
-            Ok(None) => Found::Nothing,
-            Err(why) => Found::Foreign(why),
-        }
+        self.read(pool, digest).unwrap_or_else(Found::Foreign)
     }
 
     /// Compiles a component and keeps its code. Takes seconds for large components, and blocks.
@@ -160,15 +154,13 @@ impl Cache {
         match self.find(pool, digest) {
             Found::Code(component) => Ok(component),
             Found::Nothing => Err(refuse(Reason::HostFault, "the compiled code has gone from the cache")),
-            Found::Foreign(why) => {
+            Found::Foreign(why) | Found::Unfit(why) => {
                 self.remove(pool, digest);
-                // Code that was compiled just now is ours and fits the engine; what can be refused is what it declares, by the pool.
-                let message = format!(
-                    "the component declares more than tier `{}` allows: {}",
-                    Tier::Large,
-                    escape(why.as_bytes(), 512)
-                );
-                Err(refuse(Reason::MemoryLimit, message))
+                let why = escape(why.as_bytes(), 512);
+                Err(refuse(
+                    Reason::HostFault,
+                    format!("compiled code cannot be loaded: {why}"),
+                ))
             }
         }
     }
@@ -189,11 +181,11 @@ impl Cache {
         self.dir.join(format!("{digest}-{print}{SUFFIX}"))
     }
 
-    fn read(&self, pool: &Pool, digest: Digest) -> Result<Option<Component>, String> {
+    fn read(&self, pool: &Pool, digest: Digest) -> Result<Found, String> {
         let unreadable = |error: io::Error| format!("it cannot be read: {error}");
         let file = match File::open(self.path(pool, digest)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(unreadable(error)),
         };
         let length = file.metadata().map_err(unreadable)?.len();
@@ -212,9 +204,10 @@ impl Cache {
         if blake3::Hash::from_bytes(*tag) != wanted.finalize() {
             return Err("its tag is not of this host's key: changed, foreign or damaged".into());
         }
-        deserialize(&pool.engine, code)
-            .map(Some)
-            .map_err(|error| error.root_cause().to_string())
+        Ok(match deserialize(&pool.engine, code) {
+            Ok(component) => Found::Code(component),
+            Err(error) => Found::Unfit(error.root_cause().to_string()),
+        })
     }
 
     /// Writes the tag before the code that a compiler wrote, and makes both durable: a file that a power cut left half written would look like one
@@ -261,6 +254,8 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 
 #[cfg(test)]
 mod tests {
+    use skep_rules::limits::Tier;
+
     use super::*;
     use crate::engine::Engines;
 
@@ -278,7 +273,7 @@ mod tests {
     fn foreign(found: Found) -> Option<String> {
         match found {
             Found::Foreign(why) => Some(why),
-            Found::Code(_) | Found::Nothing => None,
+            Found::Code(_) | Found::Nothing | Found::Unfit(_) => None,
         }
     }
 
