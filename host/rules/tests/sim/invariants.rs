@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use skep_rules::{
-    agent::Phase,
+    agent::{Agent, Phase},
     crew_record::CrewPhase,
+    reason::Reason,
     seam::Export,
     shard::Shard,
     state::State,
@@ -14,6 +15,7 @@ use skep_rules::{
 pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
     let state = shard.state();
     leases(state);
+    paused(state);
     let unfinished = shard.next_wake(now) == Some(now) && shard.is_unfinished();
     if !unfinished {
         for task in state.tasks().filter(|task| !task.state.is_ended()) {
@@ -61,6 +63,19 @@ fn leases(state: &State) {
     }
 }
 
+/// Who is quarantined holds nothing, and who waits for a person says why.
+fn paused(state: &State) {
+    for agent in state.agents().filter(|agent| agent.phase == Phase::Quarantined) {
+        let reason = agent.failure.as_ref().map(|failure| failure.reason);
+        assert_eq!((agent.active, reason), (0, Some(Reason::Revoked)), "{agent:?}");
+    }
+    for task in state.tasks().filter(|task| task.state == TaskState::Paused) {
+        assert!(task.held.is_none() && task.not_before.is_none(), "{task:?}");
+        let reason = task.failure.as_ref().map(|failure| failure.reason);
+        assert_eq!(reason, Some(Reason::Revoked), "{task:?}");
+    }
+}
+
 /// 5: something registered will wake the task.
 fn cause(shard: &Shard, task: &Task) -> bool {
     let state = shard.state();
@@ -82,19 +97,28 @@ fn cause(shard: &Shard, task: &Task) -> bool {
     match task.state {
         TaskState::Pending => task.dependencies.iter().any(live),
         TaskState::Waiting => task.parts().iter().any(live),
-        TaskState::Ready => servant(state, task, |phase| phase.may_serve()),
+        TaskState::Ready => servant(state, task, |agent| agent.phase.may_serve()),
         TaskState::Assigned | TaskState::Running => lease(),
         TaskState::RetryWait => task.not_before.is_some_and(timer),
         TaskState::Verifying if task.held.is_some() => lease(),
-        TaskState::Verifying => task.not_before.is_some_and(timer) || servant(state, task, |phase| phase.may_serve()),
+        TaskState::Verifying => {
+            task.not_before.is_some_and(timer) || servant(state, task, |agent| agent.phase.may_serve())
+        }
         // A person wakes it.
-        TaskState::Paused => task.held.is_none() && task.failure.is_some(),
+        TaskState::Paused => true,
         TaskState::Completed | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => true,
     }
 }
 
-/// Whether an agent in such a phase could take the task.
-fn servant(state: &State, task: &Task, phase: impl Fn(Phase) -> bool) -> bool {
+/// Whether an agent runs what is revoked.
+fn void(state: &State, agent: &Agent) -> bool {
+    state
+        .member_of(agent)
+        .is_some_and(|member| state.is_void(member.digest))
+}
+
+/// Whether such an agent could take the task.
+fn servant(state: &State, task: &Task, such: impl Fn(&Agent) -> bool) -> bool {
     let export = task.export();
     let checkers = state
         .agents_of(task.crew)
@@ -105,22 +129,19 @@ fn servant(state: &State, task: &Task, phase: impl Fn(Phase) -> bool) -> bool {
                 .is_some_and(|member| member.exports.contains(&Export::Checker))
         });
     let checkers: Vec<_> = checkers.map(|agent| agent.id).collect();
-    state
-        .agents_of(task.crew)
-        .filter(|agent| phase(agent.phase))
-        .any(|agent| {
-            let member = state.member_of(agent).unwrap();
-            let exports = member.exports.contains(&export);
-            exports
-                && if export == Export::Checker {
-                    task.executed_by != Some(agent.id)
-                } else {
-                    let alone = export == Export::Executor && task.check && checkers == [agent.id];
-                    task.agent.is_none_or(|only| only == agent.id)
-                        && (task.roles.is_empty() || !task.roles.is_disjoint(&member.roles))
-                        && !alone
-                }
-        })
+    state.agents_of(task.crew).filter(|agent| such(agent)).any(|agent| {
+        let member = state.member_of(agent).unwrap();
+        let exports = member.exports.contains(&export);
+        exports
+            && if export == Export::Checker {
+                task.executed_by != Some(agent.id)
+            } else {
+                let alone = export == Export::Executor && task.check && checkers == [agent.id];
+                task.agent.is_none_or(|only| only == agent.id)
+                    && (task.roles.is_empty() || !task.roles.is_disjoint(&member.roles))
+                    && !alone
+            }
+    })
 }
 
 /// No free agent sits beside a task that it could take.
@@ -130,7 +151,7 @@ fn busy(state: &State) {
             || (task.state == TaskState::Verifying && task.held.is_none() && task.not_before.is_none());
         if queued {
             assert!(
-                !servant(state, task, |phase| phase == Phase::Ready),
+                !servant(state, task, |agent| agent.phase == Phase::Ready && !void(state, agent)),
                 "{task:?} waits beside a free agent"
             );
         }

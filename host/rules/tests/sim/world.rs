@@ -12,7 +12,10 @@ use skep_rules::{
     facts::{Facts, Table},
     grant::Ceiling,
     id::{AgentId, CrewId, Digest, TaskId},
+    key::PublicKey,
+    limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
     manifest::Manifest,
+    metadata::{Document as _, Index, Keys, Revocations, Root},
     plan::Payload,
     plugin::Plugin,
     quantity::{Millis, Size, Time},
@@ -21,6 +24,7 @@ use skep_rules::{
     seam::{Beat, Call, End, Export, Lease, RunnerCommand},
     shard::{Output, Shard},
     task::{Task, TaskState},
+    trust::Revocation,
 };
 
 use crate::{
@@ -47,6 +51,22 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "rejected",
     "archived dependency",
     "FAILED agent",
+    "PAUSED",
+    "resumed",
+    "QUARANTINED agent",
+    "new version",
+    "revoked by command",
+    "revoked by index",
+    "drained by the sweep",
+    "crew of what is revoked",
+];
+
+/// What plugins there are, and what they export.
+const PLUGINS: &[(&str, &[Export])] = &[
+    ("worker", &[Export::Executor]),
+    ("planner", &[Export::Planner]),
+    ("checker", &[Export::Checker]),
+    ("all", Export::ALL),
 ];
 
 pub(crate) struct World {
@@ -56,7 +76,10 @@ pub(crate) struct World {
     shard: Shard,
     disk: Disk,
     runner: Runner,
-    plugins: Vec<Plugin>,
+    /// When an index revoked a file.
+    fell: BTreeMap<Digest, Time>,
+    /// Agents of such files that were found to be let finish, and when first.
+    draining: BTreeMap<AgentId, Time>,
     faulty: bool,
     /// Answers that wait for the disk.
     owed: Vec<(u64, Promise)>,
@@ -88,7 +111,8 @@ impl World {
             shard: Shard::default(),
             disk: Disk::default(),
             runner: Runner::default(),
-            plugins: Vec::new(),
+            fell: BTreeMap::new(),
+            draining: BTreeMap::new(),
             faulty: true,
             owed: Vec::new(),
             accepted: BTreeSet::new(),
@@ -96,22 +120,6 @@ impl World {
             ended: BTreeMap::new(),
         };
         world.shard.take_unsigned(true);
-        for (name, exports) in [
-            ("worker", vec![Export::Executor]),
-            ("planner", vec![Export::Planner]),
-            ("checker", vec![Export::Checker]),
-            ("all", Export::ALL.to_vec()),
-        ] {
-            let plugin = plugin(name, exports.into_iter().collect());
-            world.plugins.push(plugin.clone());
-            let command = Command::InstallPlugin {
-                plugin,
-                by: "sim".into(),
-                signed: None,
-                consent: Consent::default(),
-            };
-            world.submit(command).unwrap();
-        }
         world.assemble();
         world
     }
@@ -124,7 +132,10 @@ impl World {
     pub(crate) fn step(&mut self) {
         match self.luck.below(100) {
             0..=1 => self.assemble(),
-            2..=16 => self.submit_tasks(),
+            2..=13 => self.submit_tasks(),
+            14 => self.upgrade(),
+            15 => self.revoke(),
+            16 => self.resume(),
             17..=18 => self.cancel(),
             19 => self.drain(),
             20..=59 => self.deliver(),
@@ -143,6 +154,7 @@ impl World {
             );
         }
         invariants::check(&self.shard, self.now);
+        self.nothing_void_is_given();
     }
 
     /// Faults stop: every task that was accepted comes to its end, and what was promised is so.
@@ -155,6 +167,11 @@ impl World {
             let leases: Vec<Lease> = self.runner.running.keys().copied().collect();
             for lease in leases {
                 self.finish(lease);
+            }
+            // Whoever is paused waits for a person, who now and then gives it up.
+            while self.is_any_paused() {
+                self.resume();
+                self.cancel_paused();
             }
             while !self.runner.mail.is_empty() {
                 self.deliver();
@@ -387,6 +404,7 @@ impl World {
     fn tick(&mut self) {
         let output = self.shard.tick(self.now);
         self.perform(output);
+        self.what_fell_ends();
     }
 
     /// Beats of some of what runs; the others are lost.
@@ -494,6 +512,15 @@ impl World {
         assert!(live.agents().eq(replayed.agents()));
         assert!(live.crews().eq(replayed.crews()));
         assert!(live.plugins().eq(replayed.plugins()));
+        assert_eq!(live.trust(), replayed.trust());
+        for digest in live
+            .plugins()
+            .map(|plugin| plugin.digest)
+            .chain(self.fell.keys().copied())
+        {
+            assert_eq!(live.is_void(digest), replayed.is_void(digest));
+        }
+        assert!(again.state().index_is_right());
     }
 
     fn ending(&self, id: TaskId) -> Option<TaskState> {
@@ -508,11 +535,24 @@ impl World {
     fn assemble(&mut self) {
         let name = format!("crew-{}", self.luck.below(6));
         let mut text = format!("name = \"{name}\"\n");
-        for (at, plugin) in ["worker", "planner", "checker", "all"].iter().enumerate() {
+        let mut void = false;
+        for (at, (plugin, _)) in PLUGINS.iter().enumerate() {
             if at == 0 || self.luck.percent(70) {
                 let replicas = self.luck.below(3) + 1;
+                if self.versions(plugin).is_empty() {
+                    self.install(plugin);
+                }
+                let versions = self.versions(plugin);
+                let newest = versions.iter().max_by_key(|plugin| plugin.installed_at);
+                let chosen = if self.luck.percent(80) {
+                    newest
+                } else {
+                    self.luck.pick(&versions)
+                };
+                let (version, digest) = chosen.map(|it| (&it.manifest.plugin.version, it.digest)).unwrap();
+                void |= self.shard.state().is_void(digest);
                 text.push_str(&format!(
-                    "[[agent]]\nname = \"{plugin}\"\nplugin = \"sim/{plugin}@1.0.0\"\nreplicas = {replicas}\n"
+                    "[[agent]]\nname = \"{plugin}\"\nplugin = \"sim/{plugin}@{version}\"\nreplicas = {replicas}\n"
                 ));
             }
         }
@@ -522,14 +562,199 @@ impl World {
             crew: CrewId::new(self.luck.wide(), 1),
             agents: (0..size).map(|_| AgentId::new(self.luck.wide(), 1)).collect(),
             manifest: manifest.clone(),
-            plugins: self.plugins.clone(),
+            plugins: self.shard.state().plugins().cloned().collect(),
             ceiling: Ceiling::default(),
             by: "sim".into(),
         };
         let taken = self.shard.state().crew_named(&manifest.name).is_some();
         match self.submit(command) {
-            Ok(reply) => assert!(matches!(reply, Reply::Assembled(_)) && !taken),
-            Err(rejection) => assert!(taken && rejection.reason == Reason::Conflict, "{rejection}"),
+            Ok(reply) => assert!(matches!(reply, Reply::Assembled(_)) && !taken && !void),
+            Err(rejection) if taken => assert_eq!(rejection.reason, Reason::Conflict, "{rejection}"),
+            Err(rejection) => {
+                assert!(void && rejection.reason == Reason::Revoked, "{rejection}");
+                self.saw("crew of what is revoked");
+            }
+        }
+    }
+
+    /// The installed versions of a plugin.
+    fn versions(&self, name: &str) -> Vec<Plugin> {
+        let of = |plugin: &&Plugin| plugin.manifest.plugin.name.plugin() == name;
+        self.shard.state().plugins().filter(of).cloned().collect()
+    }
+
+    /// Installs the next version of a plugin.
+    fn install(&mut self, name: &str) {
+        let plugin = plugin(name, self.versions(name).len());
+        let command = Command::InstallPlugin {
+            plugin,
+            by: "sim".into(),
+            signed: None,
+            consent: Consent::default(),
+        };
+        // A crash may have taken back the install of this file, but not that it is revoked.
+        if let Err(rejection) = self.submit(command) {
+            assert_eq!(rejection.reason, Reason::Revoked, "{rejection}");
+        }
+    }
+
+    fn upgrade(&mut self) {
+        let (name, _) = *self.luck.pick(PLUGINS).unwrap();
+        self.install(name);
+        self.saw("new version");
+    }
+
+    /// A file is revoked, by a person or by an index; a new version follows.
+    fn revoke(&mut self) {
+        let state = self.shard.state();
+        let sound: Vec<Plugin> = state
+            .plugins()
+            .filter(|plugin| !state.is_void(plugin.digest))
+            .cloned()
+            .collect();
+        let Some(plugin) = self.luck.pick(&sound) else {
+            return;
+        };
+        let (digest, name) = (plugin.digest, plugin.manifest.plugin.name.plugin().to_owned());
+        if self.luck.percent(50) {
+            let command = Command::Revoke {
+                what: Revocation::Digest(digest),
+                why: "as the dice fell".into(),
+                by: "sim".into(),
+            };
+            self.fell.remove(&digest);
+            self.submit(command).unwrap();
+            self.saw("revoked by command");
+        } else {
+            self.revoke_by_index(digest);
+        }
+        if self
+            .shard
+            .state()
+            .agents()
+            .any(|agent| agent.phase == Phase::Quarantined)
+        {
+            self.saw("QUARANTINED agent");
+        }
+        self.install(&name);
+    }
+
+    fn revoke_by_index(&mut self, digest: Digest) {
+        let metadata = self.shard.state().trust().metadata();
+        let (now, later) = (self.now, |days: u64| self.now.after(Millis(days * 86_400_000)));
+        let keys = Keys {
+            keys: [PublicKey::from_bytes([1; 32])].into(),
+            threshold: 1,
+        };
+        let signers = BTreeSet::from([PublicKey::from_bytes([1; 32]).id()]);
+        let root = Root {
+            format: 1,
+            version: 1,
+            issued: now,
+            expires: later(300),
+            root: keys.clone(),
+            index: Some(keys),
+            clock: None,
+            publishers: Vec::new(),
+        };
+        let index = Index {
+            format: 1,
+            version: metadata.index.as_ref().map_or(1, |index| index.version + 1),
+            issued: now,
+            expires: later(7),
+            plugins: BTreeMap::new(),
+            revoked: Revocations {
+                version: metadata.revoked.version + 1,
+                digests: [digest].into(),
+                ..Revocations::default()
+            },
+        };
+        let by = || "sim".to_owned();
+        if metadata.roles.is_none() {
+            let signers = signers.clone();
+            self.submit(Command::AdoptRoot {
+                root,
+                signers,
+                by: by(),
+            })
+            .unwrap();
+        }
+        let command = Command::AdoptIndex {
+            digest: Digest::of(&index.to_json()),
+            index,
+            signers,
+            by: by(),
+        };
+        self.submit(command).unwrap();
+        self.fell.insert(digest, now);
+        self.saw("revoked by index");
+    }
+
+    fn paused(&self) -> Vec<TaskId> {
+        let tasks = self.shard.state().tasks();
+        tasks
+            .filter(|task| task.state == TaskState::Paused)
+            .map(|task| task.id)
+            .collect()
+    }
+
+    fn is_any_paused(&self) -> bool {
+        !self.paused().is_empty()
+    }
+
+    fn resume(&mut self) {
+        let paused = self.paused();
+        if let Some(task) = self.luck.pick(&paused).copied() {
+            let by = "sim".to_owned();
+            self.submit(Command::ResumeTask { task, by }).unwrap();
+            self.saw("resumed");
+        }
+    }
+
+    fn cancel_paused(&mut self) {
+        let paused = self.paused();
+        if let Some(task) = self.luck.pick(&paused).copied() {
+            let by = "sim".to_owned();
+            self.submit(Command::CancelTask { task, by }).unwrap();
+        }
+    }
+
+    /// What is revoked holds no lease that was given after, and none at all where a person has revoked it.
+    fn nothing_void_is_given(&self) {
+        let state = self.shard.state();
+        for held in state.tasks().filter_map(|task| task.held.as_ref()) {
+            let agent = state.agent(held.lease.agent).unwrap();
+            let digest = state.member_of(agent).unwrap().digest;
+            if state.is_void(digest) && !self.shard.is_unfinished() {
+                let fell = self.fell.get(&digest);
+                assert!(fell.is_some_and(|fell| held.since <= *fell), "{held:?} since {fell:?}");
+            }
+        }
+    }
+
+    /// The sweep comes each minute, and ends in ten seconds what it lets finish.
+    fn what_fell_ends(&mut self) {
+        let state = self.shard.state();
+        let mut draining = BTreeMap::new();
+        for agent in state.agents() {
+            let digest = state.member_of(agent).unwrap().digest;
+            let fell = self.fell.get(&digest).filter(|_| state.is_void(digest));
+            if self.shard.is_unfinished() || fell.is_none_or(|fell| fell.after(REVOCATION_SWEEP) > self.now) {
+                continue;
+            }
+            assert!(!agent.phase.may_serve(), "{agent:?} fell at {fell:?}");
+            if agent.phase == Phase::Draining {
+                let since = self.draining.get(&agent.id).copied().unwrap_or(self.now);
+                assert!(
+                    since.after(REVOCATION_DRAIN) > self.now || since == self.now,
+                    "{agent:?} is let finish since {since:?}"
+                );
+                draining.insert(agent.id, since);
+            }
+        }
+        self.draining = draining;
+        if !self.draining.is_empty() {
+            self.saw("drained by the sweep");
         }
     }
 
@@ -665,12 +890,15 @@ fn name_of(state: TaskState) -> &'static str {
     names.copied().unwrap_or("another state")
 }
 
-fn plugin(name: &str, exports: BTreeSet<Export>) -> Plugin {
-    let manifest = format!("[plugin]\nname = \"sim/{name}\"\nversion = \"1.0.0\"\n[provides]\nroles = {ROLES:?}\n");
+/// A version of a plugin, counted from nought.
+fn plugin(name: &str, version: usize) -> Plugin {
+    let manifest =
+        format!("[plugin]\nname = \"sim/{name}\"\nversion = \"1.0.{version}\"\n[provides]\nroles = {ROLES:?}\n");
+    let exports = PLUGINS.iter().find(|(of, _)| *of == name).map(|(_, exports)| *exports);
     Plugin {
-        digest: Digest::of(name.as_bytes()),
+        digest: Digest::of(format!("{name} {version}").as_bytes()),
         manifest: Manifest::parse(&manifest).unwrap(),
-        exports,
+        exports: exports.unwrap().iter().copied().collect(),
         imports: vec!["skep:agent/log@0.1.0".into()],
         size: Size(1),
         installed_at: Time(0),
