@@ -77,10 +77,6 @@ impl State {
     /// Takes note of the time of an event. Time does not go back but by a person's word.
     fn see(&mut self, event: &Event) {
         let at = match event {
-            Event::TimeReset { at } => {
-                self.trust.latest = *at;
-                *at
-            }
             Event::PluginInstalled(plugin) => plugin.installed_at,
             Event::CrewAssembled { crew, .. } => crew.created,
             Event::TaskAccepted(task) => task.created,
@@ -96,14 +92,18 @@ impl State {
             | Event::ClockAdopted { at, .. }
             | Event::Revoked { at, .. }
             | Event::CacheRefused { at, .. }
+            | Event::TimeReset { at }
             | Event::TimeSeen { at } => *at,
             Event::CrewArchived { .. }
             | Event::AttemptUsed { .. }
             | Event::TreeArchived { .. }
             | Event::AttemptFenced { .. } => return,
         };
-        self.trust.latest = self.trust.latest.max(at);
-        self.touch(Key::Latest);
+        // Most events are decided many to a millisecond; the record is touched once for all of them.
+        if at > self.trust.latest || matches!(event, Event::TimeReset { .. }) {
+            self.trust.latest = at;
+            self.touch(Key::Latest);
+        }
     }
 
     /// The record and the number of its release in one: what stands against an older one is remembered with the install, or not at all.

@@ -8,14 +8,19 @@ use crate::{
     decide::blank,
     event::{Cause, Change, Counts, Event, Source},
     grant::Effective,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, CrewId, Digest, PluginName, TaskId},
+    key::PublicKey,
     lease::Held,
     limits::Tier,
+    manifest::Manifest,
+    metadata::{Ceiling, Clock, Index, Keys, Newest, Publisher, Revocations, Root, Rotation},
     plan::Payload,
+    plugin::{Plugin, Signature},
     quantity::{Fuel, Size, Time},
     reason::Reason,
     seam::{Export, Lease, Usage},
     task::{Task, TaskState},
+    trust::Revocation,
 };
 
 fn crew_id() -> CrewId {
@@ -238,19 +243,144 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Every event of trust, all that may be absent once there and once not.
+fn events_of_trust(at: Time) -> Vec<Event> {
+    let key = |number| PublicKey::from_bytes([number; 32]);
+    let keys = |number| Keys {
+        keys: [key(number)].into(),
+        threshold: 1,
+    };
+    let (digest, plugin, expires) = (Digest::of(b""), "a/b".parse::<PluginName>().unwrap(), Time(at.0 + 9));
+    let publisher = |full: bool| Publisher {
+        name: "a".parse().unwrap(),
+        release: keys(1),
+        recovery: full.then(|| key(2)),
+        plugins: full.then(|| ["b".parse().unwrap()].into()),
+        ceiling: Ceiling::default(),
+        expires,
+    };
+    let root = |full: bool| Root {
+        format: 1,
+        version: 1,
+        issued: at,
+        expires,
+        root: keys(4),
+        index: full.then(|| keys(5)),
+        clock: full.then(|| keys(6)),
+        publishers: full.then(|| publisher(false)).into_iter().collect(),
+    };
+    let rotation = Rotation {
+        format: 1,
+        publisher: "a".parse().unwrap(),
+        version: 1,
+        issued: at,
+        expires,
+        release: keys(7),
+        recovery: key(8),
+    };
+    let index = Index {
+        format: 1,
+        version: 1,
+        issued: at,
+        expires,
+        plugins: [(plugin.clone(), Newest { release_seq: 3, digest })].into(),
+        revoked: Revocations {
+            version: 2,
+            keys: [key(9).id()].into(),
+            digests: [digest].into(),
+            minimum: [(plugin.clone(), 3)].into(),
+        },
+    };
+    let clock = Clock {
+        format: 1,
+        version: 1,
+        issued: at,
+        expires,
+        index: digest,
+    };
+    let installed = |signed| {
+        let manifest = Manifest::parse("[plugin]\nname = 'a/b'\nversion = '1.0.0'").unwrap();
+        Event::PluginInstalled(Box::new(Plugin {
+            digest,
+            manifest,
+            exports: [Export::Executor].into(),
+            imports: vec!["c:d/e@0.1.0".to_owned()],
+            size: Size(1),
+            installed_at: at,
+            revision: 1,
+            signed,
+        }))
+    };
+    let signature = Signature {
+        statement: digest,
+        release_seq: 3,
+        signers: [key(1).id()].into(),
+        needed: 1,
+        expires,
+    };
+    let revoked = |what| Event::Revoked { what, at };
+    vec![
+        installed(None),
+        installed(Some(signature)),
+        Event::PluginRemoved { digest, at },
+        Event::PublisherTrusted {
+            publisher: Box::new(publisher(false)),
+            at,
+        },
+        Event::PublisherTrusted {
+            publisher: Box::new(publisher(true)),
+            at,
+        },
+        Event::RootAdopted {
+            root: Box::new(root(false)),
+            at,
+        },
+        Event::RootAdopted {
+            root: Box::new(root(true)),
+            at,
+        },
+        Event::KeysRotated {
+            rotation: Box::new(rotation),
+            at,
+        },
+        Event::IndexAdopted {
+            index: Box::new(index),
+            digest,
+            at,
+        },
+        Event::ClockAdopted { clock, at },
+        revoked(Revocation::Key(key(1).id())),
+        revoked(Revocation::Digest(digest)),
+        revoked(Revocation::Publisher("a".parse().unwrap())),
+        revoked(Revocation::Below { plugin, minimum: 3 }),
+        Event::TimeSeen { at },
+        Event::TimeReset { at },
+        Event::CacheRefused { digest, at },
+    ]
+}
+
 /// What a release has written, every later one reads: these bytes never change, lines are only added.
 #[test]
 fn entries_keep_their_bytes() {
     let (task, at) = (task_id(), Time(1_700_000_000_000));
     let moved = |change| Event::TaskMoved { task, change, at };
-    let events = [
+    let mut events = vec![
         moved(Change::Ready),
         moved(Change::Assigned(held())),
         moved(Change::Failed(Cause::Own(failure()))),
         Event::HostRestarted { at },
         Event::TaskAccepted(Box::new(blank(task, crew_id()))),
+        moved(Change::Paused(failure())),
+        Event::AgentMoved {
+            agent: agent_id(),
+            to: Phase::Quarantined,
+            at,
+            failure: Some(failure()),
+        },
     ];
-    assert_eq!(events.each_ref().map(|event| hex(&encode(event))), WRITTEN);
+    events.extend(events_of_trust(at));
+    let found: Vec<String> = events.iter().map(|event| hex(&encode(event))).collect();
+    assert_eq!(found, WRITTEN);
     for (event, written) in events.into_iter().zip(WRITTEN) {
         let bytes: Vec<u8> = written
             .as_bytes()
@@ -261,10 +391,29 @@ fn entries_keep_their_bytes() {
     }
 }
 
-const WRITTEN: [&str; 5] = [
+const WRITTEN: &[&str] = &[
     "82088350000000000000000000000000000300008200801b0000018bcfe56800",
     "820883500000000000000000000000000003000082018184845000000000000000000000000000030000015000000000000000000000000000020000010001f41b0000018bcfe56800",
     "820883500000000000000000000000000003000082098182008182181a626e6f1b0000018bcfe56800",
     "8205811b0000018bcfe56800",
     "820681982c50000000000000000000000000000300005000000000000000000000000000010000f65000000000000000000000000000030000f601608200814080f6f480f4f4f400808080a0000000000100000000f680f6f6f6f6f6f6f6000080600000",
+    "8208835000000000000000000000000000030000820c8182181a626e6f1b0000018bcfe56800",
+    "8204845000000000000000000000000000020000071b0000018bcfe5680082181a626e6f",
+    "820081875820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855848463612f6265312e302e30606081808480000080808100816b633a642f6540302e312e30011b0000018bcfe5680001",
+    "820081885820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855848463612f6265312e302e30606081808480000080808100816b633a642f6540302e312e30011b0000018bcfe5680001855820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855038158205293319ab1bbfee0013be6e8330b7291e6a5bf235541e996b92d9cd01ffee703011b0000018bcfe56809",
+    "8214825820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8551b0000018bcfe56800",
+    "82158286616182815820010101010101010101010101010101010101010101010101010101010101010101f6f68501001a100000001a10000000f51b0000018bcfe568091b0000018bcfe56800",
+    "82158286616182815820010101010101010101010101010101010101010101010101010101010101010101582002020202020202020202020202020202020202020202020202020202020202028161628501001a100000001a10000000f51b0000018bcfe568091b0000018bcfe56800",
+    "8216828801011b0000018bcfe568001b0000018bcfe5680982815820040404040404040404040404040404040404040404040404040404040404040401f6f6801b0000018bcfe56800",
+    "8216828801011b0000018bcfe568001b0000018bcfe568098281582004040404040404040404040404040404040404040404040404040404040404040182815820050505050505050505050505050505050505050505050505050505050505050501828158200606060606060606060606060606060606060606060606060606060606060606018186616182815820010101010101010101010101010101010101010101010101010101010101010101f6f68501001a100000001a10000000f51b0000018bcfe568091b0000018bcfe56800",
+    "82178287016161011b0000018bcfe568001b0000018bcfe5680982815820070707070707070707070707070707070707070707070707070707070707070701582008080808080808080808080808080808080808080808080808080808080808081b0000018bcfe56800",
+    "821818838601011b0000018bcfe568001b0000018bcfe56809a163612f6282035820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85584028158204ccc0ed7209088b619a2338960567a974cdbb5ab67e35fa4c4e642c1f40cc42f815820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855a163612f62035820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8551b0000018bcfe56800",
+    "821819828501011b0000018bcfe568001b0000018bcfe568095820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8551b0000018bcfe56800",
+    "82181a8282008158205293319ab1bbfee0013be6e8330b7291e6a5bf235541e996b92d9cd01ffee7031b0000018bcfe56800",
+    "82181a828201815820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8551b0000018bcfe56800",
+    "82181a8282028161611b0000018bcfe56800",
+    "82181a8282038263612f62031b0000018bcfe56800",
+    "82181b811b0000018bcfe56800",
+    "82181c811b0000018bcfe56800",
+    "820b825820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8551b0000018bcfe56800",
 ];

@@ -656,6 +656,29 @@ fn time_does_not_go_back_but_by_a_persons_word() {
 }
 
 #[test]
+fn the_time_that_was_seen_is_one_small_record_of_a_checkpoint() {
+    let mut bench = host();
+    for days in 0..100 {
+        step(&mut bench, Day(days));
+        step(&mut bench, revoked_key(99));
+    }
+    bench.shard.checkpoint();
+    bench.pass(2 * 3_600_000);
+    let records = bench.shard.checkpoint().records;
+    let bytes: usize = records
+        .iter()
+        .map(|(key, value)| key.len() + value.as_ref().unwrap().len())
+        .sum();
+    assert!(records.len() == 1 && bytes <= 16, "{records:?}");
+    bench.pass(60_000);
+    assert_eq!(
+        bench.shard.checkpoint().records,
+        [],
+        "a minute later nothing is worth a record"
+    );
+}
+
+#[test]
 fn a_refusal_is_put_on_record() {
     let mut bench = host();
     let command = Command::NoteRefusal {
