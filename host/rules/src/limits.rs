@@ -182,8 +182,9 @@ pub const MAX_WATCHERS: usize = 1_000;
 
 /// Connections of clients at a time: each holds a buffer and at most one request.
 pub const MAX_CONNECTIONS: usize = 2_048;
-/// Plugins being uploaded at a time: each is held in memory while it is checked.
-pub const MAX_UPLOADS: usize = 2;
+/// Plugins being uploaded at a time: each is held in memory until it is compiled, and a publisher whose uploads wait for each other must not be
+/// able to hold up everybody's.
+pub const MAX_UPLOADS: usize = 8;
 /// A request must have its headers by then, and all of its body in the same time again.
 pub const REQUEST_HEAD: Millis = Millis(10_000);
 /// A request that does not ask to wait is answered by then.
