@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Host, directory, skep};
+use crate::harness::{Host, directory, key, release, sign, skep};
 
 #[test]
 fn from_nothing_to_a_crew() {
@@ -36,11 +36,24 @@ fn from_nothing_to_a_crew() {
     assert!(run.stdout.contains("Ada"), "stdout carries the outcome: {}", run.stdout);
 
     let host = Host::start();
-    host.skep(&["plugin", "install", file]).exits(2);
+    host.skep(&["plugin", "install", file])
+        .exits(6)
+        .says(&["signature-missing"]);
+    let bytes = std::fs::read(file).unwrap();
+    std::fs::write(format!("{file}.sig"), sign(&release(&bytes), &[&key()])).unwrap();
+    host.skep(&["plugin", "install", file])
+        .exits(6)
+        .says(&["signer-untrusted"]);
+    host.trust("acme");
     host.skep(&["plugin", "install", file, "--yes"])
+        .exits(8)
+        .says(&["first-contact", "--publisher acme"]);
+    host.skep(&["plugin", "install", file, "--publisher", "acme"])
         .exits(0)
         .says(&["acme/greeter"]);
-    host.skep(&["plugin", "ls"]).exits(0).says(&["acme/greeter", "0.1.0"]);
+    host.skep(&["plugin", "ls"])
+        .exits(0)
+        .says(&["acme/greeter", "0.1.0", "signed"]);
     host.assemble("name = \"greeters\"\n[[agent]]\nname = \"greeter\"\nplugin = \"acme/greeter@0.1.0\"\n");
     let ended = host.run(&json!({"description": "greet", "crew": "greeters", "input": "Ada"}));
     assert_eq!(ended["state"], "COMPLETED", "{ended}");

@@ -149,13 +149,8 @@ fn requests_are_refused_with_problem_documents() {
         .refuses(400, "invalid-input");
     host.send("POST", "/v1/tasks", &authorized, &vec![b' '; (1 << 20) + 1])
         .refuses(413, "body-limit");
-    host.send(
-        "POST",
-        "/v1/plugins",
-        &[("Authorization", &bearer), ("Content-Type", "application/wasm")],
-        &vec![0; (20 << 20) + 1],
-    )
-    .refuses(413, "body-limit");
+    host.upload("", &[("component", &vec![0; (20 << 20) + 1])])
+        .refuses(413, "body-limit");
     host.call("GET", "/v1/nothing", &json!(null)).refuses(404, "not-found");
     host.call("GET", "/v1/tasks/task_00000000000000000000000000000000", &json!(null))
         .refuses(404, "not-found");

@@ -126,10 +126,13 @@ fn endless_loops_are_stopped_wherever_they_hide() {
     );
 }
 
-/// Installs and assembles something that cannot be made ready; the reason code of its only agent.
+/// The reason code of something that can never be made ready: of the refusal when it is installed, where it is too large for the tier that its
+/// own manifest names, else of the only agent of a crew that gives it less.
 fn fails_to_warm(host: &Host, name: &str, component: &[u8]) -> Value {
     let installed = host.install(&plugin(name, component, ""));
-    assert!(installed.status < 300, "{name}: {}", installed.json());
+    if installed.status >= 300 {
+        return installed.json()["code"].clone();
+    }
     let crew = json!({"name": name, "agent": [{"name": name, "plugin": format!("test/{name}@1.0.0"), "limits": {"tier": "small", "fuel": "500M", "deadline": "20s"}}]});
     let assembled = host.call("POST", "/v1/crews/assemble", &crew);
     let id = assembled.json()["crew_id"]

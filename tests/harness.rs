@@ -7,12 +7,22 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-use skep_rules::manifest::Manifest;
+use serde_json::{Value, json};
+use skep_rules::{
+    id::Digest,
+    manifest::Manifest,
+    quantity::{Millis, Time},
+    release::{Content, FORMAT, HOST_API, PAYLOAD_TYPE, Release},
+};
+use skep_runtime::signature::SecretKey;
 use tempfile::TempDir;
+
+/// Between the fields of an upload; no file of the tests holds it.
+const BOUNDARY: &str = "a-boundary-of-the-tests";
 
 /// How long a condition may take before a test fails: long enough for a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -126,6 +136,52 @@ pub(crate) fn plugin_unchecked(component: &[u8]) -> Vec<u8> {
     let content = [&[13_u8][..], b"skep:manifest", manifest].concat();
     let length = u8::try_from(content.len()).expect("a short manifest");
     [component, &[0, length], &content].concat()
+}
+
+/// The key that the tests sign with. Not a secret.
+pub(crate) fn key() -> SecretKey {
+    SecretKey::from_random(&[7; 32])
+}
+
+/// The time.
+#[expect(clippy::disallowed_methods, reason = "tests live in real time")]
+pub(crate) fn now() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Time(u64::try_from(since.expect("the clock is past 1970").as_millis()).expect("and not past the year 584,556,019"))
+}
+
+/// The statement of a file: what a publisher would say of it, or, of a file that is no plugin, what a forger would. Every one is a newer release.
+pub(crate) fn release(file: &[u8]) -> Release {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let read = skep_runtime::plugin::read(file).ok();
+    let about = read.as_ref().map(|plugin| &plugin.manifest.plugin);
+    Release {
+        format: FORMAT,
+        plugin: about.map_or_else(|| "test/unchecked".parse().expect("a name"), |about| about.name.clone()),
+        version: about.map_or_else(|| "1.0.0".parse().expect("a version"), |about| about.version.clone()),
+        release_seq: NEXT.fetch_add(1, Ordering::Relaxed),
+        previous: None,
+        component: Content {
+            sha256: Digest::of(file),
+            size: file.len() as u64,
+        },
+        imports: read.iter().flat_map(|plugin| plugin.imports.iter().cloned()).collect(),
+        exports: read
+            .iter()
+            .flat_map(|plugin| plugin.interfaces.iter().cloned())
+            .collect(),
+        host_api: HOST_API.parse().expect("a version"),
+        not_before: now(),
+        expires: now().after(Millis(86_400_000)),
+        provenance: None,
+        license: String::new(),
+        contact: String::new(),
+    }
+}
+
+/// An envelope of a statement, signed by these keys.
+pub(crate) fn sign(release: &Release, keys: &[&SecretKey]) -> Vec<u8> {
+    skep_runtime::signature::sign(PAYLOAD_TYPE, &release.to_json(), keys)
 }
 
 /// An answer over HTTP.
@@ -314,14 +370,51 @@ impl Host {
         answer.json()
     }
 
-    /// Installs a plugin.
+    /// Trusts the tests' key for a publisher, with a ceiling that is above everything.
+    pub(crate) fn trust(&self, publisher: &str) {
+        let all = json!({"tier": "large", "files": "write", "workspace": "1GiB", "artifacts": "1GiB", "http": true});
+        let key = key().public().to_string();
+        let body = json!({"name": publisher, "release": {"keys": [key], "threshold": 1}, "ceiling": all});
+        let answer = self.call("POST", "/v1/keys", &body);
+        assert_eq!(answer.status, 200, "{}", answer.json());
+    }
+
+    /// Signs and installs a plugin, its publisher trusted and agreed to.
     pub(crate) fn install(&self, plugin: &[u8]) -> Answer {
+        let release = release(plugin);
+        let publisher = release.plugin.publisher().to_owned();
+        let known = self.get("/v1/keys")["publishers"]
+            .as_array()
+            .is_some_and(|known| known.iter().any(|known| known["name"] == *publisher));
+        if !known {
+            self.trust(&publisher);
+        }
+        let envelope = sign(&release, &[&key()]);
+        let fields: &[(&str, &[u8])] = &[
+            ("component", plugin),
+            ("signature", &envelope),
+            ("publisher", publisher.as_bytes()),
+        ];
+        self.upload("", fields)
+    }
+
+    /// Uploads fields as they are.
+    pub(crate) fn upload(&self, query: &str, fields: &[(&str, &[u8])]) -> Answer {
         let bearer = format!("Bearer {}", self.token);
+        let mut body = Vec::new();
+        for (name, value) in fields {
+            body.extend(format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n").bytes());
+            body.extend_from_slice(value);
+            body.extend(b"\r\n");
+        }
+        body.extend(format!("--{BOUNDARY}--\r\n").bytes());
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        let path = format!("/v1/plugins{query}");
         self.send(
             "POST",
-            "/v1/plugins",
-            &[("Authorization", &bearer), ("Content-Type", "application/wasm")],
-            plugin,
+            &path,
+            &[("Authorization", &bearer), ("Content-Type", &kind)],
+            &body,
         )
     }
 

@@ -261,6 +261,23 @@ impl Trust {
         }
     }
 
+    /// What can be said of an installation before anything of the file is read: the rules for the release, with as many signatures as its
+    /// publisher always needs. The installation itself asks again, with the manifest.
+    ///
+    /// # Errors
+    /// The first rule that refuses, in the order: who, revoked, how many, when, what came before.
+    pub fn may_install(&self, now: Time, signed: &Signed, downgrade: bool) -> Result<(), Rejection> {
+        let publisher = self.publisher(signed.release.plugin.publisher());
+        let needed = publisher.map_or(1, |trusted| trusted.publisher.release.threshold);
+        self.admits(self.time(now), signed, needed, downgrade).map(drop)
+    }
+
+    /// Whether no plugin of a publisher was ever installed here, so that the first one takes its name, typed by a person.
+    #[must_use]
+    pub fn is_stranger(&self, publisher: &str) -> bool {
+        !self.highest.keys().any(|name| name.publisher() == publisher)
+    }
+
     /// Whether a release may be installed now, its manifest aside. `needed` signatures, `downgrade` where a person asked for an older one.
     ///
     /// Gives the publisher's own keys that signed it: no other key, though its signature holds, may keep it standing when these are revoked.

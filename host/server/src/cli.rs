@@ -155,6 +155,8 @@ pub(crate) enum Exit {
     Invalid = 6,
     /// The task ended, failed.
     TaskFailed = 7,
+    /// A person has to agree first.
+    Waiting = 8,
     /// No host answers.
     Unreachable = 9,
     /// The time was up.
@@ -196,11 +198,10 @@ impl Exit {
             | Reason::NotYetValid
             | Reason::Rollback
             | Reason::Revoked
-            | Reason::ApprovalRequired
-            | Reason::FirstContact
             | Reason::CeilingExceeded
             | Reason::InvalidMetadata
             | Reason::UnsupportedHost => Exit::Invalid,
+            Reason::ApprovalRequired | Reason::FirstContact => Exit::Waiting,
             Reason::FuelExhausted
             | Reason::MemoryLimit
             | Reason::StackOverflow
@@ -257,6 +258,7 @@ mod tests {
             (Reason::Unauthenticated, 5),
             (Reason::NotAComponent, 6),
             (Reason::SignerUntrusted, 6),
+            (Reason::ApprovalRequired, 8),
             (Reason::Trapped, 7),
             (Reason::DeadlineExceeded, 124),
         ] {

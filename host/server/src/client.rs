@@ -13,7 +13,11 @@ use hyper_util::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use skep::http::api::{Page, host::HostFile, problem::Problem};
-use skep_rules::{limits::MAX_ARTIFACT_BYTES, quantity::Millis};
+use skep_rules::{
+    id::Digest,
+    limits::{MAX_ARTIFACT_BYTES, MAX_WAIT},
+    quantity::Millis,
+};
 
 use crate::{
     cli::{Exit, Global},
@@ -45,7 +49,38 @@ pub(crate) struct Client {
 enum Body {
     None,
     Json(Vec<u8>),
-    Component(Vec<u8>),
+    Form(Form),
+}
+
+/// Fields to be uploaded (`multipart/form-data`).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Form(Vec<(&'static str, Vec<u8>)>);
+
+impl Form {
+    /// The same with a field more.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Vec<u8>>) -> Self {
+        self.0.push((name, value.into()));
+        self
+    }
+
+    /// The content type and the body. The boundary is a digest of all values: no value can hold it.
+    fn encode(self) -> (String, Vec<u8>) {
+        let digests: Vec<u8> = self
+            .0
+            .iter()
+            .flat_map(|(_, value)| *Digest::of(value).as_bytes())
+            .collect();
+        let boundary = Digest::of(&digests).to_string();
+        let mut body = Vec::new();
+        for (name, value) in self.0 {
+            let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+            body.extend_from_slice(head.as_bytes());
+            body.extend(value);
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        (format!("multipart/form-data; boundary={boundary}"), body)
+    }
 }
 
 impl Client {
@@ -151,17 +186,36 @@ impl Client {
         self.json(Method::DELETE, path, Body::None, Duration::ZERO).await
     }
 
-    /// Uploads a component.
-    pub(crate) async fn upload<T: DeserializeOwned>(&self, path: &str, component: Vec<u8>) -> Result<T> {
-        let body = Body::Component(component);
-        // A large component is read and checked before it is answered.
-        self.json(Method::POST, path, body, PATIENCE).await
+    /// Asks for a change of something.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let body = Body::Json(serde_json::to_vec(body)?);
+        self.json(Method::PUT, path, body, Duration::ZERO).await
+    }
+
+    /// Sends a signed document as it is.
+    pub(crate) async fn document<T: DeserializeOwned>(&self, path: &str, envelope: Vec<u8>) -> Result<T> {
+        self.json(Method::POST, path, Body::Json(envelope), Duration::ZERO)
+            .await
+    }
+
+    /// Uploads a plugin.
+    pub(crate) async fn upload<T: DeserializeOwned>(&self, path: &str, form: Form) -> Result<T> {
+        // It waits for its turn at the compiler, and for the compiler.
+        self.json(Method::POST, path, Body::Form(form), MAX_WAIT.duration())
+            .await
     }
 
     /// Reads bytes.
     pub(crate) async fn bytes(&self, path: &str) -> Result<Bytes> {
         let response = self.send(Method::GET, path, Body::None, Duration::ZERO).await?;
         self.collect(response).await
+    }
+
+    /// Whether the host is there and takes work.
+    pub(crate) async fn answers(&self) -> bool {
+        self.send(Method::GET, "/readyz", Body::None, Duration::ZERO)
+            .await
+            .is_ok()
     }
 
     /// Follows a stream of events.
@@ -198,7 +252,10 @@ impl Client {
         let (request, bytes) = match body {
             Body::None => (request, Vec::new()),
             Body::Json(bytes) => (request.header(header::CONTENT_TYPE, "application/json"), bytes),
-            Body::Component(bytes) => (request.header(header::CONTENT_TYPE, "application/wasm"), bytes),
+            Body::Form(form) => {
+                let (kind, bytes) = form.encode();
+                (request.header(header::CONTENT_TYPE, kind), bytes)
+            }
         };
         let request = request.body(Full::from(bytes)).context("the request cannot be sent")?;
         let answer = tokio::time::timeout(self.patience + wait, self.pool.request(request)).await;

@@ -17,10 +17,16 @@ pub(crate) const WORKSPACES: &str = "workspaces";
 pub(crate) const TOKEN: &str = "admin.token";
 pub(crate) const CACHE_KEY: &str = "cache.key";
 pub(crate) const HOST_FILE: &str = "host.json";
+/// One empty file per plugin whose file and record are coming or going.
+pub(crate) const INSTALLING: &str = "installing";
+/// The key that signs what comes with Skep, when it is installed here.
+pub(crate) const BUNDLED_KEY: &str = "bundled.key";
 const OURS: &[&str] = &[
     STORE,
     CACHE,
     WORKSPACES,
+    INSTALLING,
+    BUNDLED_KEY,
     TOKEN,
     CACHE_KEY,
     HOST_FILE,
@@ -91,6 +97,30 @@ pub(crate) fn secret(path: &Path) -> Result<String, Error> {
     })
     .map_err(io("write"))?;
     Ok(text)
+}
+
+/// Leaves an empty file of a name in a directory, durably; makes the directory where it is not there.
+pub(crate) fn mark(dir: &Path, name: &str) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(dir.join(name))?;
+    file.sync_all()?;
+    fs::File::open(dir)?.sync_all()
+}
+
+/// The names in a directory; none where it is not there.
+pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+    entries.map(name).collect()
 }
 
 /// Writes `host.json` whole or not at all.

@@ -15,7 +15,7 @@ use skep_rules::{
     decide::Reply,
     effect::{Changed, Notice},
     facts::{self, Facts, Remembered},
-    id::TaskId,
+    id::{Digest, TaskId},
     limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, MAX_RIDERS},
     quantity::Time,
     reason::Reason,
@@ -64,6 +64,9 @@ pub enum Error {
     /// No randomness, so no ids.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
+    /// A file beside the store cannot be used.
+    #[error("a file of the data directory: {0}")]
+    File(std::io::Error),
     /// A record in a table is not one of ours.
     #[error("a record cannot be read: {0}")]
     Undecodable(String),
@@ -107,6 +110,8 @@ pub(crate) struct Driver {
     failure: OnceLock<Arc<str>>,
     /// The disk is nearly full: nothing new is accepted.
     pub(crate) low_space: AtomicBool,
+    /// Plugins that nobody signed are taken and run.
+    pub(crate) unsigned: bool,
 }
 
 #[derive(Debug)]
@@ -134,9 +139,18 @@ struct Core {
 }
 
 impl Driver {
-    /// A driver of a recovered shard. Nothing happens before [`Driver::resume`].
-    pub(crate) fn new(shard: Shard, store: Store, clock: Clock, runtime: tokio::runtime::Handle) -> Self {
+    /// A driver of a recovered shard, which takes plugins that nobody signed only where `unsigned` says so. Nothing happens before
+    /// [`Driver::resume`].
+    pub(crate) fn new(
+        mut shard: Shard,
+        store: Store,
+        clock: Clock,
+        runtime: tokio::runtime::Handle,
+        unsigned: bool,
+    ) -> Self {
+        shard.take_unsigned(unsigned);
         Driver {
+            unsigned,
             feed: Feed::after(shard.position()),
             core: Mutex::new(Core {
                 shard,
@@ -253,6 +267,14 @@ impl Driver {
             return Ok(Some(value.clone()));
         }
         Ok(self.store.get(ARTIFACTS, key)?)
+    }
+
+    /// Whether any crew has an artifact of these bytes: then they are not a plugin's alone.
+    pub(crate) fn is_artifact(&self, digest: Digest) -> Result<bool, Error> {
+        if self.core()?.riders.keys().any(|key| key.ends_with(digest.as_bytes())) {
+            return Ok(true);
+        }
+        is_artifact(&self.store, digest)
     }
 
     /// From here on what the runner says is ignored, so that attempts which it ends because it is stopped are not taken for cancelled.
@@ -522,6 +544,21 @@ impl Driver {
             self.fail(&why);
             Error::Failed(why.into())
         })
+    }
+}
+
+/// Whether any crew has stored an artifact of these bytes. Reads the whole table, so ask it where a plugin goes, not where work is done.
+pub(crate) fn is_artifact(store: &Store, digest: Digest) -> Result<bool, Error> {
+    let mut range = Range::all();
+    loop {
+        let rows = store.scan(ARTIFACTS, &range, SWEPT_ROWS)?;
+        if rows.iter().any(|(key, _)| key.ends_with(digest.as_bytes())) {
+            return Ok(true);
+        }
+        match rows.last() {
+            Some((key, _)) if rows.len() == SWEPT_ROWS => range = Range::all().after(key),
+            _ => return Ok(false),
+        }
     }
 }
 

@@ -90,7 +90,7 @@ fn event((position, index): Place, notice: &Notice) -> Event {
         index,
         at: notice.at,
         kind: Kind::Plugin,
-        to: "installed".to_owned(),
+        to: "changed".to_owned(),
         crew: notice.crew,
         task: None,
         agent: None,
@@ -99,7 +99,7 @@ fn event((position, index): Place, notice: &Notice) -> Event {
     };
     match &notice.what {
         Changed::Plugin(digest) => event.plugin = Some(*digest),
-        Changed::Trust => "trust".clone_into(&mut event.to),
+        Changed::Trust => event.kind = Kind::Trust,
         Changed::Crew(phase) => {
             event.kind = Kind::Crew;
             event.to = crate::read::crew_phase(*phase).to_owned();

@@ -21,6 +21,7 @@ use crate::{
     data_dir,
     driver::{self, Driver},
     http::{self, api::host::HostFile},
+    install::Place,
     perform::Side,
     shutdown,
 };
@@ -42,6 +43,11 @@ pub struct Options {
     pub compiler: skep_runtime::Compiler,
     /// Where the time comes from. Default: the machine.
     pub clock: Clock,
+    /// Whether plugins that nobody signed are taken and run: for development, on loopback only. Default: no.
+    pub dev: bool,
+    /// Whether agents are made ready and tasks worked on; without it the host only answers, and does not say in `host.json` that it is there.
+    /// Default: yes.
+    pub work: bool,
 }
 
 impl Options {
@@ -56,6 +62,8 @@ impl Options {
             guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
             compiler: own_compiler(),
             clock: Clock::system(),
+            dev: false,
+            work: true,
         }
     }
 }
@@ -148,12 +156,24 @@ impl Error {
     }
 }
 
+/// The secret of a data directory that the plugins which come with Skep are signed with when they are installed there; made, with the
+/// directory, where it is not there. Only its owner reads it.
+///
+/// # Errors
+/// When the directory is not one of ours, or a file cannot be used.
+pub fn bundled_secret(data_dir: &Path) -> Result<[u8; 32], Error> {
+    data_dir::open(data_dir)?;
+    let text = data_dir::secret(&data_dir.join(data_dir::BUNDLED_KEY))?;
+    Ok(*skep_rules::id::Digest::of(text.as_bytes()).as_bytes())
+}
+
 /// A running host. Dropping it stops it without order, as a crash would; nothing that was promised is lost. [`Host::stop`] is the way.
 #[derive(Debug)]
 pub struct Host {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) runner: Arc<Runner>,
     pub(crate) data_dir: PathBuf,
+    /// As [`Options::work`] says.
+    pub(crate) works: bool,
     url: String,
     token: String,
     /// Owns the driver's tasks and the listener.
@@ -174,6 +194,9 @@ pub(crate) struct Shared {
     /// Recovered and resumed.
     pub(crate) ready: AtomicBool,
     pub(crate) uploads: tokio::sync::Semaphore,
+    pub(crate) runner: Arc<Runner>,
+    /// Where the files of plugins come and go.
+    pub(crate) place: Place,
     pub(crate) watchers: Arc<tokio::sync::Semaphore>,
     pub(crate) openapi: std::sync::OnceLock<bytes::Bytes>,
 }
@@ -218,6 +241,7 @@ impl Host {
             store,
             options.clock,
             tokio::runtime::Handle::current(),
+            options.dev,
         ));
         let runner = Runner::start(
             skep_runtime::Options {
@@ -241,6 +265,8 @@ impl Host {
             data_dir: resolved,
             ceiling: options.ceiling,
             slots: runner.slots(),
+            runner,
+            place: Place::of(&options.data_dir),
             guest_threads: options.guest_threads,
             started_at,
             token: skep_rules::id::Digest::of(token.as_bytes()),
@@ -254,7 +280,7 @@ impl Host {
             token,
             data_dir: options.data_dir,
             tasks: TaskTracker::new(),
-            runner,
+            works: options.work,
             shared,
         };
         host.begin(listener)?;
@@ -265,10 +291,13 @@ impl Host {
     fn begin(&self, listener: TcpListener) -> Result<(), Error> {
         let driver = &self.shared.driver;
         self.tasks.spawn(Arc::clone(driver).keep_gate());
-        driver.resume(Arc::clone(&self.runner))?;
-        self.tasks.spawn(Arc::clone(driver).keep_time());
+        let runner = &self.shared.runner;
+        if self.works {
+            driver.resume(Arc::clone(runner))?;
+            self.tasks.spawn(Arc::clone(driver).keep_time());
+        }
         self.tasks
-            .spawn(shutdown::fence(Arc::clone(driver), Arc::clone(&self.runner)));
+            .spawn(shutdown::fence(Arc::clone(driver), Arc::clone(runner)));
         self.tasks
             .spawn(shutdown::watch_space(Arc::clone(driver), self.data_dir.clone()));
         self.tasks.spawn(http::serve::serve(listener, Arc::clone(&self.shared)));
@@ -277,7 +306,9 @@ impl Host {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        data_dir::sign_on(&self.data_dir, &file)?;
+        if self.works {
+            data_dir::sign_on(&self.data_dir, &file)?;
+        }
         self.shared.ready.store(true, Ordering::Release);
         tracing::info!(url = self.url, "listening");
         Ok(())
@@ -351,7 +382,9 @@ fn recover(directory: &Path) -> Result<(Store, Shard), Error> {
             .map_err(|error| damaged(error.into()))?;
         replayed += 1;
     }
-    shard.take_unsigned(true);
+    Place::of(directory)
+        .sweep(shard.state(), &store)
+        .map_err(|error| damaged(error.into()))?;
     tracing::info!(replayed, position = shard.position(), "recovered");
     Ok((store, shard))
 }

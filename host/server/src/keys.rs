@@ -13,7 +13,7 @@ use skep::clock;
 use skep_rules::{
     grant::Refused,
     id::{Digest, Name, PluginName},
-    key::{KeyId, PublicKey},
+    key::PublicKey,
     limits::{MAX_KEY_FILE_BYTES, MAX_LEDGER_BYTES},
     reason::Reason,
 };
@@ -93,21 +93,6 @@ pub(crate) fn read_public(path: &Path) -> Result<PublicKey> {
     Ok(signature::from_pem(&text).map_err(|refused| refuse(path, &refused))?)
 }
 
-/// A key's name in words, for comparing it by voice: the first 132 bits of it in words of BIP 39's English list, 11 bits each.
-pub(crate) fn words(id: KeyId) -> String {
-    let list = bip39::Language::English.word_list();
-    let bit = |at: usize| {
-        id.as_bytes()
-            .get(at / 8)
-            .is_some_and(|byte| byte >> (7 - at % 8) & 1 == 1)
-    };
-    let word = |at: usize| {
-        let index = (0..11).fold(0, |index, offset| index << 1 | usize::from(bit(at * 11 + offset)));
-        list.get(index).copied().unwrap_or_default()
-    };
-    (0..12).map(word).collect::<Vec<_>>().join(" ")
-}
-
 /// What a key has signed, by plugin: the newest release of each. It keeps a publisher from signing two releases under one number.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -185,20 +170,6 @@ fn refuse(path: &Path, refused: &Refused) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_tell_keys_apart_and_stay_what_they_are() {
-        let id = |byte| PublicKey::from_bytes([byte; 32]).id();
-        assert_eq!(words(id(7)).split(' ').count(), 12);
-        assert_ne!(words(id(7)), words(id(8)));
-        let zero: KeyId = format!("key_{}", "0".repeat(64)).parse().unwrap();
-        assert_eq!(words(zero), ["abandon"; 12].join(" "));
-        let ones: KeyId = format!("key_{}", "f".repeat(64)).parse().unwrap();
-        assert_eq!(words(ones), ["zoo"; 12].join(" "));
-        // 001 in hexadecimal digits begins the first word's 11 bits with 0, the second's with 1.
-        let second: KeyId = format!("key_001{}", "0".repeat(61)).parse().unwrap();
-        assert_eq!(words(second), format!("abandon length{}", " abandon".repeat(10)));
-    }
 
     #[test]
     fn a_ledger_remembers_and_does_not_guess() {

@@ -108,6 +108,22 @@ impl Output {
         }
     }
 
+    /// Whether a person can be asked.
+    pub(crate) fn interactive(&self) -> bool {
+        self.interactive
+    }
+
+    /// The line that a person types in answer to a question. Waits for it.
+    ///
+    /// # Errors
+    /// When a stream fails.
+    pub(crate) fn ask(&self, question: &str) -> io::Result<String> {
+        write!(io::stderr().lock(), "{}", plain(question))?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        Ok(answer.trim().to_owned())
+    }
+
     /// Asks a question that `--yes` answers.
     ///
     /// # Errors
@@ -123,10 +139,7 @@ impl Output {
                     .into(),
             );
         }
-        write!(io::stderr().lock(), "{question}? [y/N] ")?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        match answer.trim() {
+        match self.ask(&format!("{question}? [y/N] "))?.as_str() {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(Failure::new(crate::cli::Exit::Failure, "not done: the answer was no").into()),
         }

@@ -132,7 +132,7 @@ fn answer(driver: &Driver, call: HostCall) -> HostReply {
     answered.unwrap_or_else(|error| match error {
         Error::Rejected(rejection) => HostReply::Refused(rejection.reason),
         Error::Stopping | Error::Failed(_) => HostReply::Refused(Reason::Interrupted),
-        Error::Store(_) | Error::Randomness(_) | Error::Undecodable(_) => {
+        Error::Store(_) | Error::File(_) | Error::Randomness(_) | Error::Undecodable(_) => {
             tracing::error!(%error, "a host call failed");
             HostReply::Refused(Reason::HostFault)
         }

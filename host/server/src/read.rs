@@ -3,12 +3,25 @@
 use skep_rules::{
     agent::{Agent, Phase},
     crew_record::{Crew, CrewPhase},
+    id::Digest,
+    key::PublicKey,
+    metadata::Keys,
     plugin::Plugin,
+    quantity::Time,
     state::State,
     task::Task,
+    trust::Trusted,
+    widening,
 };
 
-use crate::http::api;
+use crate::{
+    http::api::{
+        self,
+        key::{Document, Key, Role, Root},
+        plugin::{Difference, Signature, Standing},
+    },
+    words,
+};
 
 /// A task.
 pub(crate) fn task(task: Task) -> api::task::Task {
@@ -46,6 +59,7 @@ pub(crate) fn agent(state: &State, agent: &Agent) -> Option<api::agent::Agent> {
         crew: agent.crew,
         plugin: format!("{}@{}", member.plugin, member.version),
         digest: member.digest,
+        signature: standing(state, member.digest),
         roles: member.roles.clone(),
         phase: agent.phase,
         failure: agent.failure.clone().map(Into::into),
@@ -89,8 +103,10 @@ pub(crate) fn crew(state: &State, crew: &Crew) -> api::crew::Crew {
     }
 }
 
-/// A plugin.
-pub(crate) fn plugin(plugin: &Plugin) -> api::plugin::Plugin {
+/// A plugin, installed or about to be.
+pub(crate) fn plugin(state: &State, plugin: &Plugin) -> api::plugin::Plugin {
+    let void = state.trust().stands(plugin).err();
+    let signed = plugin.signed.as_ref();
     api::plugin::Plugin {
         digest: plugin.digest,
         name: plugin.manifest.plugin.name.to_string(),
@@ -100,6 +116,91 @@ pub(crate) fn plugin(plugin: &Plugin) -> api::plugin::Plugin {
         imports: plugin.imports.clone(),
         manifest: plugin.manifest.clone(),
         installed_at: plugin.installed_at,
+        signature: Signature {
+            state: match (&void, signed) {
+                (Some(_), _) => Standing::Revoked,
+                (None, Some(_)) => Standing::Signed,
+                (None, None) => Standing::Unsigned,
+            },
+            why: void.map(|rejection| rejection.message),
+            release_seq: signed.map(|signed| signed.release_seq),
+            statement: signed.map(|signed| signed.statement),
+            keys: signed.map(|signed| signed.signers.clone()).unwrap_or_default(),
+            needed: signed.map_or(0, |signed| signed.needed),
+        },
+    }
+}
+
+/// How the plugin of an agent stands; one that is removed has nobody who vouches for it.
+fn standing(state: &State, component: Digest) -> Standing {
+    match state.plugin(component) {
+        _ if state.is_void(component) => Standing::Revoked,
+        Some(plugin) if plugin.signed.is_some() => Standing::Signed,
+        _ => Standing::Unsigned,
+    }
+}
+
+/// What one release asks for and offers that another does not.
+pub(crate) fn difference(from: &Plugin, to: &Plugin) -> Difference {
+    let old = (&from.manifest, from.imports.as_slice());
+    let new = (&to.manifest, to.imports.as_slice());
+    Difference {
+        from: from.digest,
+        to: to.digest,
+        wider: widening::widenings(old, new).iter().map(ToString::to_string).collect(),
+        changes: widening::changes(old, new).iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// All that is trusted.
+pub(crate) fn trust(state: &State, now: Time) -> api::key::Trust {
+    let trust = state.trust();
+    let metadata = trust.metadata();
+    let key = |key: &PublicKey| Key {
+        id: key.id(),
+        key: *key,
+        words: words::of(key.id()),
+        revoked: metadata.revoked.keys.contains(&key.id()),
+    };
+    let role = |keys: &Keys| Role {
+        keys: keys.keys.iter().map(key).collect(),
+        threshold: keys.threshold,
+    };
+    let publisher = |trusted: &Trusted| {
+        let publisher = &trusted.publisher;
+        api::key::Publisher {
+            name: publisher.name.clone(),
+            release: role(&publisher.release),
+            recovery: publisher.recovery.as_ref().map(key),
+            plugins: publisher.plugins.clone(),
+            ceiling: publisher.ceiling.clone(),
+            expires: publisher.expires,
+            since: trusted.since,
+            rotation: trusted.rotation,
+        }
+    };
+    api::key::Trust {
+        publishers: trust.publishers().map(publisher).collect(),
+        root: metadata.roles.as_ref().map(|roles| Root {
+            version: roles.version,
+            expires: roles.expires,
+            root: role(&roles.root),
+            index: roles.index.as_ref().map(role),
+            clock: roles.clock.as_ref().map(role),
+        }),
+        index: metadata.index.as_ref().map(|index| Document {
+            version: index.version,
+            expires: index.expires,
+            index: index.digest,
+        }),
+        clock: metadata.clock.as_ref().map(|clock| Document {
+            version: clock.version,
+            expires: clock.expires,
+            index: clock.index,
+        }),
+        revoked: metadata.revoked.clone(),
+        time: trust.time(now),
+        clock_time: now,
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) async fn stop(host: Host) -> Result<(), Error> {
     driver.stopping.cancel();
     // Before the runner: what it ends because it is stopped must not be taken for the agents' doing.
     let closed = driver.close();
-    host.runner.stop().await;
+    host.shared.runner.stop().await;
     driver.blocking.close();
     if tokio::time::timeout(GRACE.duration(), driver.blocking.wait())
         .await
@@ -52,7 +52,9 @@ pub(crate) async fn stop(host: Host) -> Result<(), Error> {
         Ok(flushed) => flushed.map_err(|error| Error::Failed(error.to_string().into()))?,
         Err(panicked) => return Err(Error::Failed(panicked.to_string().into())),
     }
-    data_dir::sign_off(&host.data_dir);
+    if host.works {
+        data_dir::sign_off(&host.data_dir);
+    }
     Ok(())
 }
 

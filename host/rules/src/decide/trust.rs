@@ -24,7 +24,7 @@ use crate::{
     reason::Reason,
     rejection::Rejection,
     seam::{Export, RunnerCommand},
-    state::encode,
+    state::{State, encode},
     task::TaskState,
     trust::{Revocation, SeenClock, Signed},
     widening,
@@ -46,7 +46,7 @@ impl Decision<'_> {
         }
         let (new, revision) = (known.is_none(), known.map_or(1, |known| known.revision + 1));
         let signature = match &signed {
-            Some(signed) => Some(self.admit(&plugin, signed, consent)?),
+            Some(signed) => Some(self.state.admit(self.now, &plugin, signed, consent)?),
             None if self.state.is_void(digest) => {
                 return Err(Rejection::new(
                     Reason::Revoked,
@@ -102,84 +102,6 @@ impl Decision<'_> {
         self.emit(Event::PluginInstalled(Box::new(plugin)));
         self.tell(Kind::PluginInstalled, detail, Changed::Plugin(digest));
         Ok(Reply::Installed { digest, already: false })
-    }
-
-    /// Every rule for a signed plugin, in the order of the checks.
-    fn admit(&self, plugin: &Plugin, signed: &Signed, consent: &Consent) -> Result<Signature, Rejection> {
-        let (release, trust) = (&signed.release, self.state.trust());
-        let name = &release.plugin;
-        let about = &plugin.manifest.plugin;
-        reason_fits(consent.downgrade.as_deref())?;
-        if plugin.digest != release.component.sha256 {
-            return Err(Rejection::new(
-                Reason::Modified,
-                "the file is not the one that was signed",
-            ));
-        }
-        if about.name != *name || about.version != release.version {
-            let message = format!(
-                "{name}@{} was signed, but the manifest in the file says {}@{}",
-                release.version, about.name, about.version
-            );
-            return Err(Rejection::new(Reason::InvalidRelease, message));
-        }
-        let publisher = trust.publisher(name.publisher()).map(|trusted| &trusted.publisher);
-        let needed = publisher.map_or(1, |publisher| grant::signatures_needed(&plugin.manifest, publisher));
-        let signers = trust.admits(trust.time(self.now), signed, needed, consent.downgrade.is_some())?;
-        if let Some(publisher) = publisher {
-            grant::within(&plugin.manifest, &publisher.ceiling)?;
-        }
-        self.contacted(name.publisher(), consent)?;
-        self.approved(plugin, consent)?;
-        Ok(Signature {
-            statement: signed.statement,
-            release_seq: release.release_seq,
-            signers,
-            needed,
-            expires: release.expires,
-        })
-    }
-
-    /// The first plugin of a publisher takes its name, typed by a person.
-    fn contacted(&self, publisher: &str, consent: &Consent) -> Result<(), Rejection> {
-        let before = self
-            .state
-            .trust()
-            .highest
-            .keys()
-            .any(|name| name.publisher() == publisher);
-        if before || consent.publisher.as_deref() == Some(publisher) {
-            return Ok(());
-        }
-        let message = match &consent.publisher {
-            None => format!("no plugin of `{publisher}` was installed here before; type the publisher's name to agree"),
-            Some(typed) => format!(
-                "the publisher is `{publisher}`, not `{}`",
-                typed.chars().take(64).collect::<String>()
-            ),
-        };
-        Err(Rejection::new(Reason::FirstContact, message))
-    }
-
-    /// An update that asks for more than what is installed takes a person's approval of both files.
-    fn approved(&self, plugin: &Plugin, consent: &Consent) -> Result<(), Rejection> {
-        let Some(before) = self.state.newest(plugin) else {
-            return Ok(());
-        };
-        let wider = widening::widenings((&before.manifest, &before.imports), (&plugin.manifest, &plugin.imports));
-        if wider.is_empty() || consent.widening == Some((before.digest, plugin.digest)) {
-            return Ok(());
-        }
-        let list: Vec<String> = wider.iter().map(ToString::to_string).collect();
-        let message = format!(
-            "it asks for more than {}@{}: {}; approve the change from sha256:{} to sha256:{}",
-            before.manifest.plugin.name,
-            before.manifest.plugin.version,
-            list.join("; "),
-            before.digest,
-            plugin.digest
-        );
-        Err(Rejection::new(Reason::ApprovalRequired, message))
     }
 
     pub(super) fn remove(&mut self, digest: Digest) -> Result<Reply, Rejection> {
@@ -495,6 +417,90 @@ impl Decision<'_> {
         let entry = self.entry(kind, detail);
         self.audit.push(entry);
         self.notice(None, what);
+    }
+}
+
+impl State {
+    /// What would be remembered of the signature of a plugin if it were installed now: every rule for a signed plugin, in the order of the
+    /// checks. The installation asks this; whoever asks it before saves the work of compiling what would be refused.
+    ///
+    /// # Errors
+    /// The first rule that refuses; last of all those that a person can answer, [`Reason::FirstContact`] and [`Reason::ApprovalRequired`].
+    pub fn admit(
+        &self,
+        now: Time,
+        plugin: &Plugin,
+        signed: &Signed,
+        consent: &Consent,
+    ) -> Result<Signature, Rejection> {
+        let (release, trust) = (&signed.release, self.trust());
+        let name = &release.plugin;
+        let about = &plugin.manifest.plugin;
+        reason_fits(consent.downgrade.as_deref())?;
+        if plugin.digest != release.component.sha256 {
+            return Err(Rejection::new(
+                Reason::Modified,
+                "the file is not the one that was signed",
+            ));
+        }
+        if about.name != *name || about.version != release.version {
+            let message = format!(
+                "{name}@{} was signed, but the manifest in the file says {}@{}",
+                release.version, about.name, about.version
+            );
+            return Err(Rejection::new(Reason::InvalidRelease, message));
+        }
+        let publisher = trust.publisher(name.publisher()).map(|trusted| &trusted.publisher);
+        let needed = publisher.map_or(1, |publisher| grant::signatures_needed(&plugin.manifest, publisher));
+        let signers = trust.admits(trust.time(now), signed, needed, consent.downgrade.is_some())?;
+        if let Some(publisher) = publisher {
+            grant::within(&plugin.manifest, &publisher.ceiling)?;
+        }
+        self.contacted(name.publisher(), consent)?;
+        self.approved(plugin, consent)?;
+        Ok(Signature {
+            statement: signed.statement,
+            release_seq: release.release_seq,
+            signers,
+            needed,
+            expires: release.expires,
+        })
+    }
+
+    /// The first plugin of a publisher takes its name, typed by a person.
+    fn contacted(&self, publisher: &str, consent: &Consent) -> Result<(), Rejection> {
+        if !self.trust().is_stranger(publisher) || consent.publisher.as_deref() == Some(publisher) {
+            return Ok(());
+        }
+        let message = match &consent.publisher {
+            None => format!("no plugin of `{publisher}` was installed here before; type the publisher's name to agree"),
+            Some(typed) => format!(
+                "the publisher is `{publisher}`, not `{}`",
+                typed.chars().take(64).collect::<String>()
+            ),
+        };
+        Err(Rejection::new(Reason::FirstContact, message))
+    }
+
+    /// An update that asks for more than what is installed takes a person's approval of both files.
+    fn approved(&self, plugin: &Plugin, consent: &Consent) -> Result<(), Rejection> {
+        let Some(before) = self.newest(plugin) else {
+            return Ok(());
+        };
+        let wider = widening::widenings((&before.manifest, &before.imports), (&plugin.manifest, &plugin.imports));
+        if wider.is_empty() || consent.widening == Some((before.digest, plugin.digest)) {
+            return Ok(());
+        }
+        let list: Vec<String> = wider.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "it asks for more than {}@{}: {}; approve the change from sha256:{} to sha256:{}",
+            before.manifest.plugin.name,
+            before.manifest.plugin.version,
+            list.join("; "),
+            before.digest,
+            plugin.digest
+        );
+        Err(Rejection::new(Reason::ApprovalRequired, message))
     }
 }
 

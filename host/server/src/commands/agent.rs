@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use skep::http::api::agent::Agent;
+use skep_rules::agent::Phase;
 
 use super::Context;
 use crate::{
@@ -37,13 +38,23 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
             let agents: Vec<Agent> = context.wait(client.list(&format!("/v1/agents{query}")))?;
             context.output.list(
                 &agents,
-                ["agent", "name", "phase", "plugin", "busy", "attempts", "fuel"],
+                [
+                    "agent",
+                    "name",
+                    "phase",
+                    "plugin",
+                    "signature",
+                    "busy",
+                    "attempts",
+                    "fuel",
+                ],
                 |agent| {
                     [
                         agent.agent_id.to_string(),
                         agent.name.clone(),
-                        word(&agent.phase),
+                        phase(agent),
                         agent.plugin.clone(),
+                        agent.signature.word().to_owned(),
                         format!("{}/{}", agent.active, agent.slots),
                         agent.attempts.to_string(),
                         fuel(agent.fuel.0),
@@ -59,6 +70,15 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Where an agent is, and why, when it is not well: what was taken out of work is not to be overlooked.
+pub(super) fn phase(agent: &Agent) -> String {
+    match (agent.phase, &agent.failure) {
+        (Phase::Quarantined, Some(failure)) => format!("QUARANTINED ({})", failure.code),
+        (_, Some(failure)) => format!("{} ({})", word(&agent.phase), failure.code),
+        (_, None) => word(&agent.phase),
+    }
+}
+
 fn describe(agent: &Agent) -> String {
     let roles: Vec<String> = agent.roles.iter().map(ToString::to_string).collect();
     let failure = agent
@@ -69,6 +89,7 @@ fn describe(agent: &Agent) -> String {
         ("agent", format!("{} {}", agent.name, agent.agent_id)),
         ("crew", agent.crew.to_string()),
         ("plugin", format!("{} sha256:{}", agent.plugin, agent.digest)),
+        ("signature", agent.signature.word().to_owned()),
         ("serves", roles.join(", ")),
         (
             "phase",

@@ -16,7 +16,7 @@ use crate::{
     cli::Exit,
     client::{Client, escape},
     failure::{Failure, locate},
-    output::{table, time, word},
+    output::{table, time},
 };
 
 /// `skep crew …`
@@ -153,8 +153,8 @@ fn describe(status: &CrewStatus) -> String {
             .map(|failure| format!("{}: {}", failure.code, failure.message));
         [
             agent.name.clone(),
-            word(&agent.phase),
-            agent.plugin.clone(),
+            super::agent::phase(agent),
+            format!("{} {}", agent.plugin, agent.signature.word()),
             format!("{}/{}", agent.active, agent.slots),
             agent.attempts.to_string(),
             failure.unwrap_or_default(),

@@ -17,14 +17,15 @@ use skep::{
         event::{Event, Kind},
         task::{NewTask, Task, Tree},
     },
-    telemetry,
+    telemetry, words,
 };
 use skep_rules::{
     crew::CrewManifest, crew_record::Status, id::TaskId, plan::Artifact, quantity::Millis, reason::Reason,
     task::TaskState,
 };
+use skep_runtime::signature::SecretKey;
 
-use super::{Context, crew, plugin, task, up};
+use super::{Context, bundled, crew, plugin, task, up};
 use crate::{
     cli::Exit,
     client::{Client, Events},
@@ -238,11 +239,20 @@ async fn audit(context: &Context, client: &Client, clock: &Clock, root: &str) ->
     for mount in &mut manifest.mounts {
         root.clone_into(&mut mount.host);
     }
+    let key = SecretKey::from_random(&skep::clock::random()?);
+    bundled::trust(client, key.public()).await?;
     for member in &manifest.members {
         let name = member.name.as_str();
-        show.doing(&format!("installing {name}"));
-        plugin::install(client, plugin::bundled(name)?).await?;
+        show.doing(&format!("signing and installing {name}"));
+        plugin::install_bundled(client, name, &key).await?;
     }
+    show.say(&format!(
+        "{:<15}{} plugins, by a key that is trusted for {}/* here",
+        "signed",
+        manifest.members.len(),
+        bundled::PUBLISHER
+    ));
+    show.say(&format!("{:<15}{}", "its words", words::of(key.public().id())));
     show.doing(&format!(
         "assembling {} agents",
         manifest.members.iter().map(|m| m.replicas).sum::<u32>()
@@ -550,7 +560,7 @@ mod tests {
     fn the_example_is_a_crew_of_bundled_plugins() {
         let crew = CrewManifest::parse(CREW).unwrap();
         for member in &crew.members {
-            let plugin = skep_runtime::plugin::read(&plugin::bundled(member.name.as_str()).unwrap()).unwrap();
+            let plugin = skep_runtime::plugin::read(&bundled::file(member.name.as_str()).unwrap()).unwrap();
             let reference = format!("{}@{}", plugin.manifest.plugin.name, plugin.manifest.plugin.version);
             assert_eq!(member.plugin.to_string(), reference);
             let ceiling = skep_rules::grant::Ceiling::default();

@@ -15,6 +15,7 @@ use crate::{
 pub(crate) mod agent;
 pub(crate) mod audit;
 pub(crate) mod build;
+mod bundled;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod crew;
@@ -26,6 +27,7 @@ pub(crate) mod key;
 pub(crate) mod new;
 pub(crate) mod plugin;
 pub(crate) mod run;
+mod session;
 mod sheet;
 pub(crate) mod sign;
 pub(crate) mod task;
@@ -98,10 +100,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Audit(command) => audit::run(&context, &command),
         Command::Build(args) => build::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args),
-        Command::Key(command) => key::run(&context, &command),
         Command::Sign(args) => sign::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Plugin(command) => plugin::run(&context, &command),
+        Command::Key(command) => key::run(&context, &command),
         Command::Crew(command) => crew::run(&context, &command),
         Command::Task(command) => task::run(&context, &command),
         Command::Agent(command) => agent::run(&context, &command),

@@ -1,32 +1,38 @@
-//! `skep plugin`: what is installed on a host, and installing more after showing what it asks for.
+//! `skep plugin`: what is installed on a host, what it asks for, and installing more of it with open eyes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use skep::http::api::plugin::Plugin;
-use skep_rules::{id::Digest, manifest::Manifest};
-use skep_runtime::plugin::{self, Scan};
+use anyhow::{Context as _, Result};
+use skep::{
+    host::bundled_secret,
+    http::api::{
+        key::Trust,
+        plugin::{Checked, Plugin, Revoke, Revoked, Standing},
+    },
+};
+use skep_rules::{limits::MAX_ENVELOPE_BYTES, reason::Reason};
+use skep_runtime::{plugin::Scan, signature::SecretKey};
 
 use super::{
-    Context,
-    inspect::{read_component, refuse},
-    sheet::Sheet,
+    Context, bundled,
+    inspect::read_component,
+    session::Session,
+    sheet::{Allowance, Diff, Sheet},
+    verify::beside,
 };
 use crate::{
     cli::Exit,
-    client::{Client, escape},
+    client::{Client, Form, escape},
     failure::Failure,
+    files,
     output::{bytes, time},
 };
 
 /// `skep plugin …`
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Install a plugin after showing what it asks for
-    Install {
-        /// A file, or `bundled:NAME`
-        source: String,
-    },
+    /// Install a plugin after showing who signed it and what it asks for
+    Install(Install),
     /// List what is installed
     Ls,
     /// Show one
@@ -34,83 +40,339 @@ pub(crate) enum Command {
         /// `publisher/name@version`, or the digest or its beginning
         plugin: String,
     },
+    /// Show what one release asks for and offers that another does not
+    Diff {
+        /// The release after
+        plugin: String,
+        /// The release before; the newest other one when left out
+        #[arg(long, value_name = "PLUGIN")]
+        from: Option<String>,
+    },
+    /// Remove a plugin that no crew uses
+    Remove {
+        /// `publisher/name@version`, or the digest or its beginning
+        plugin: String,
+    },
+    /// Revoke a plugin: what runs of it is ended at once. There is no way back
+    Revoke {
+        /// `publisher/name@version`, or the digest; with --below also `publisher/name`
+        plugin: String,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Revoke all its releases below this number, instead of this file
+        #[arg(long, value_name = "RELEASE")]
+        below: Option<u64>,
+    },
+}
+
+/// Arguments of `skep plugin install`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Install {
+    /// A file, or `bundled:NAME`
+    source: String,
+    /// Its envelope; otherwise the file beside it that ends in `.sig`
+    #[arg(long, value_name = "FILE")]
+    sig: Option<PathBuf>,
+    /// The publisher's name, typed: agrees to a plugin of this publisher without being asked
+    #[arg(long, value_name = "NAME")]
+    publisher: Option<String>,
+    /// Agrees that the second file asks for more than the first, which is installed: two whole digests
+    #[arg(long, value_name = "FROM..TO")]
+    approve: Option<String>,
+    /// Install an older release than the newest one seen
+    #[arg(long, value_name = "REASON")]
+    allow_downgrade: Option<String>,
 }
 
 pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
+    let make = matches!(command, Command::Install(_) | Command::Revoke { .. });
+    if let Command::Install(args) = command {
+        return install_and_print(context, args);
+    }
+    let session = Session::open(context, make)?;
+    let client = session.client();
     match command {
-        Command::Install { source } => {
-            let file = read_source(source)?;
-            let scan = plugin::scan(&file).map_err(|refused| refuse(Path::new(source), &refused))?;
-            // All that a host would refuse is refused before anybody is asked.
-            plugin::read(&file).map_err(|refused| refuse(Path::new(source), &refused))?;
-            let client = context.client()?;
-            context.output.note(&Sheet::of(&scan).to_text());
-            context.output.confirm(&format!("install {}", title(&scan)))?;
-            let installed = context.wait(install(&client, file))?;
-            context.output.one(&installed, || {
-                format!(
-                    "installed {}@{}  sha256:{}",
-                    installed.name, installed.version, installed.digest
-                )
-            })?;
-        }
+        Command::Install(_) => {}
         Command::Ls => {
-            let client = context.client()?;
-            let plugins: Vec<Plugin> = context.wait(client.list("/v1/plugins"))?;
-            context
-                .output
-                .list(&plugins, ["plugin", "digest", "size", "installed"], |plugin| {
+            let plugins: Vec<Plugin> = session.wait(client.list("/v1/plugins"))?;
+            context.output.list(
+                &plugins,
+                ["plugin", "signature", "release", "digest", "size", "installed"],
+                |plugin| {
                     [
                         format!("{}@{}", plugin.name, plugin.version),
+                        plugin.signature.state.word().to_owned(),
+                        plugin
+                            .signature
+                            .release_seq
+                            .map(|seq| seq.to_string())
+                            .unwrap_or_default(),
                         plugin.digest.short(),
                         bytes(plugin.size),
                         time(plugin.installed_at),
                     ]
-                })?;
+                },
+            )?;
         }
         Command::Show { plugin } => {
-            let client = context.client()?;
-            let plugin: Plugin = context.wait(client.get(&format!("/v1/plugins/{}", escape(plugin))))?;
-            context.output.one(&plugin, || Sheet::of(&scan_of(&plugin)).to_text())?;
+            let plugin: Plugin = session.wait(client.get(&path(plugin, "")))?;
+            context.output.one(&plugin, || sheet(&plugin).to_text())?;
+        }
+        Command::Diff { plugin, from } => {
+            let query = from
+                .as_ref()
+                .map(|from| format!("?from={}", escape(from)))
+                .unwrap_or_default();
+            let found: skep::http::api::plugin::Difference =
+                session.wait(client.get(&path(plugin, &format!("/diff{query}"))))?;
+            let diff = session.wait(async {
+                let from: Plugin = client.get(&path(&found.from.to_string(), "")).await?;
+                let to: Plugin = client.get(&path(&found.to.to_string(), "")).await?;
+                Ok(Diff::of(&scan(&from), &scan(&to)))
+            })?;
+            let diff = diff.context("an installed plugin carries a manifest")?;
+            context.output.one(&diff, || diff.to_text())?;
+        }
+        Command::Remove { plugin } => {
+            let shown: Plugin = session.wait(client.get(&path(plugin, "")))?;
+            context
+                .output
+                .confirm(&format!("remove {}@{}", shown.name, shown.version))?;
+            let removed: Plugin = session.wait(client.delete(&path(&shown.digest.to_string(), "")))?;
+            context.output.one(&removed, || {
+                format!(
+                    "removed {}@{}  sha256:{}",
+                    removed.name, removed.version, removed.digest
+                )
+            })?;
+        }
+        Command::Revoke { plugin, reason, below } => {
+            context.output.confirm(&format!("revoke {plugin} for good"))?;
+            let revoke = Revoke {
+                reason: reason.clone(),
+                below: *below,
+            };
+            let path = path(plugin, "/revoke");
+            let revoked: Revoked = session.wait(client.post(&path, &revoke, std::time::Duration::ZERO))?;
+            context.output.one(&revoked, || told(&revoked))?;
         }
     }
     Ok(Exit::Done)
 }
 
-/// Uploads a plugin.
-pub(crate) async fn install(client: &Client, file: Vec<u8>) -> Result<Plugin> {
-    client.upload("/v1/plugins", file).await
+/// What a revocation has done.
+pub(super) fn told(revoked: &Revoked) -> String {
+    let below = revoked
+        .below
+        .map(|below| format!(" below release {below}"))
+        .unwrap_or_default();
+    format!(
+        "revoked {}{below}: {} of the installed plugins must not run now, {} agents are in quarantine",
+        revoked.subject,
+        revoked.plugins.len(),
+        revoked.agents
+    )
 }
 
-/// The file of a plugin that comes with Skep, its manifest embedded.
-pub(crate) fn bundled(name: &str) -> Result<Vec<u8>> {
-    let Some(bundled) = skep_bundled::get(name) else {
-        let names: Vec<&str> = skep_bundled::ALL.iter().map(|plugin| plugin.name).collect();
-        let failure = Failure::new(Exit::NotFound, format!("no plugin `{name}` comes with Skep"));
-        return Err(failure.next(format!("there are: {}", names.join(", "))).into());
+fn path(plugin: &str, rest: &str) -> String {
+    format!("/v1/plugins/{}{rest}", escape(plugin))
+}
+
+/// A file to be installed.
+struct Source {
+    component: Vec<u8>,
+    envelope: Option<Vec<u8>>,
+}
+
+impl Source {
+    fn read(args: &Install) -> Result<Self> {
+        let file = Path::new(&args.source);
+        let component = read_component(file)?;
+        let beside = beside(file);
+        let envelope = match &args.sig {
+            Some(path) => Some(files::read(path, MAX_ENVELOPE_BYTES as u64)?),
+            None if beside.exists() => Some(files::read(&beside, MAX_ENVELOPE_BYTES as u64)?),
+            None => None,
+        };
+        Ok(Source { component, envelope })
+    }
+
+    fn form(&self) -> Form {
+        let form = Form::default().with("component", self.component.clone());
+        match &self.envelope {
+            Some(envelope) => form.with("signature", envelope.clone()),
+            None => form,
+        }
+    }
+}
+
+fn install_and_print(context: &Context, args: &Install) -> Result<Exit> {
+    let (source, session) = match args.source.strip_prefix("bundled:") {
+        Some(name) => {
+            // Before the host is there: it checks who else uses the directory.
+            let secret = bundled_secret(&context.config()?.config.data_dir).map_err(super::up::failed)?;
+            let key = SecretKey::from_random(&secret);
+            let bundled = bundled::signed(name, &key)?;
+            let session = Session::open(context, true)?;
+            session.wait(bundled::trust(session.client(), key.public()))?;
+            let source = Source {
+                component: bundled.component,
+                envelope: Some(bundled.envelope),
+            };
+            (source, session)
+        }
+        None => (Source::read(args)?, Session::open(context, true)?),
     };
-    let path = Path::new(bundled.name).join("skep.toml");
-    let manifest =
-        Manifest::parse(bundled.manifest).map_err(|error| Failure::manifest(&path, bundled.manifest, &error))?;
-    Ok(plugin::embed(bundled.component, &manifest).map_err(|refused| refuse(Path::new(bundled.name), &refused))?)
-}
-
-fn read_source(source: &str) -> Result<Vec<u8>> {
-    match source.strip_prefix("bundled:") {
-        Some(name) => bundled(name),
-        None => read_component(Path::new(source)),
+    let client = session.client();
+    let mut form = source.form();
+    if let Some(why) = &args.allow_downgrade {
+        form = form.with("downgrade", why.clone());
     }
-}
-
-fn title(scan: &Scan) -> String {
-    match &scan.manifest {
-        Some(manifest) => format!("{}@{}", manifest.plugin.name, manifest.plugin.version),
-        None => Digest::short(&scan.digest),
+    let checked: Checked = session.wait(client.upload("/v1/plugins?check=true", form.clone()))?;
+    let plugin = &checked.plugin;
+    let title = format!("{}@{}", plugin.name, plugin.version);
+    if !checked.installed {
+        let trust: Trust = session.wait(client.get("/v1/keys"))?;
+        show(context, plugin, &trust);
+        form = agree(&session, context, args, &checked, form)?;
     }
+    let installed: Plugin = session.wait(client.upload("/v1/plugins", form))?;
+    let verb = if checked.installed {
+        "was installed before:"
+    } else {
+        "installed"
+    };
+    context
+        .output
+        .one(&installed, || format!("{verb} {title}  sha256:{}", installed.digest))?;
+    Ok(Exit::Done)
 }
 
-/// What the host says of an installed plugin, in the form that sheets are made of.
-fn scan_of(plugin: &Plugin) -> Scan {
+/// Shows the sheet, with who signed it and what of its wants the publisher may be given.
+fn show(context: &Context, plugin: &Plugin, trust: &Trust) {
+    let (publisher, _) = plugin.name.split_once('/').unwrap_or_default();
+    let trusted = trust
+        .publishers
+        .iter()
+        .find(|trusted| trusted.name.as_str() == publisher);
+    let sheet = match trusted {
+        Some(trusted) => sheet(plugin).held_against(Allowance::Publisher(&trusted.ceiling)),
+        None => sheet(plugin),
+    };
+    let mut text = sheet.to_text();
+    let keys = trusted.iter().flat_map(|trusted| &trusted.release.keys);
+    for key in keys.filter(|key| plugin.signature.keys.contains(&key.id)) {
+        text.push_str(&format!("{:<12}{}\n", key.id.short(), key.words));
+    }
+    if plugin.signature.state == Standing::Unsigned {
+        text.push_str("! UNSIGNED: nobody vouches for this file.\n");
+    }
+    context.output.note(text.trim_end());
+}
+
+/// What a person agrees to, asked for where it was not said on the command line.
+fn agree(session: &Session<'_>, context: &Context, args: &Install, checked: &Checked, form: Form) -> Result<Form> {
+    let plugin = &checked.plugin;
+    let (publisher, _) = plugin.name.split_once('/').unwrap_or_default();
+    let mut form = form;
+    let mut agreed = args.publisher.is_some() || args.source.starts_with("bundled:");
+    let mut missing = Vec::new();
+    let mut reason = Reason::FirstContact;
+    if checked.first_contact {
+        let question = format!("no plugin of `{publisher}` was installed here before; type its name to agree: ");
+        let typed = match (&args.publisher, args.source.starts_with("bundled:")) {
+            (Some(typed), _) => Some(typed.clone()),
+            // Whoever names a plugin of this binary has named its publisher.
+            (None, true) => Some(bundled::PUBLISHER.to_owned()),
+            (None, false) => session.ask(&question)?,
+        };
+        match typed {
+            Some(typed) => form = form.with("publisher", typed),
+            None => missing.push(format!("--publisher {publisher}")),
+        }
+        agreed = true;
+    } else if let Some(typed) = args.publisher.as_ref().filter(|typed| *typed != publisher) {
+        let message = format!("the publisher is `{publisher}`, not `{typed}`");
+        return Err(Failure::of(Reason::FirstContact, message).into());
+    }
+    if let Some(update) = checked.update.as_ref().filter(|update| !update.wider.is_empty()) {
+        let exact = format!("{}..{}", update.from, update.to);
+        let before: Plugin = session.wait(session.client().get(&path(&update.from.to_string(), "")))?;
+        if let Some(diff) = Diff::of(&scan(&before), &scan(plugin)) {
+            context.output.note(diff.to_text().trim_end());
+        }
+        let approval = match &args.approve {
+            Some(given) => Some(given.clone()),
+            None => match session.ask("it asks for more than before; approve that? [y/N] ")? {
+                Some(answer) if matches!(answer.as_str(), "y" | "Y" | "yes") => Some(exact.clone()),
+                Some(_) => return Err(Failure::new(Exit::Failure, "not done: the answer was no").into()),
+                None => None,
+            },
+        };
+        match approval {
+            Some(approval) => form = form.with("approve", approval),
+            None => {
+                reason = Reason::ApprovalRequired;
+                missing.push(format!("--approve {exact}"));
+            }
+        }
+        agreed = true;
+    }
+    if !missing.is_empty() {
+        let message = match reason {
+            Reason::ApprovalRequired => "it asks for more than what is installed, and nobody can be asked here",
+            _ => "it is the first plugin of its publisher, and nobody can be asked here",
+        };
+        let source = &args.source;
+        let sig = args
+            .sig
+            .as_ref()
+            .map(|sig| format!(" --sig {}", sig.display()))
+            .unwrap_or_default();
+        let typed = args
+            .publisher
+            .as_ref()
+            .map(|typed| format!(" --publisher {typed}"))
+            .unwrap_or_default();
+        let next = format!(
+            "if you agree: skep plugin install {source}{sig}{typed} {}",
+            missing.join(" ")
+        );
+        return Err(Failure::of(reason, message).next(next).into());
+    }
+    if !agreed {
+        context
+            .output
+            .confirm(&format!("install {}@{}", plugin.name, plugin.version))?;
+    }
+    Ok(form)
+}
+
+/// Installs a plugin that comes with Skep, signed with a key that is trusted for it.
+pub(super) async fn install_bundled(client: &Client, name: &str, key: &SecretKey) -> Result<Plugin> {
+    let bundled = bundled::signed(name, key)?;
+    let form = Form::default()
+        .with("component", bundled.component)
+        .with("signature", bundled.envelope)
+        .with("publisher", bundled::PUBLISHER);
+    client.upload("/v1/plugins", form).await
+}
+
+/// The sheet of a plugin as the host tells of it.
+fn sheet(plugin: &Plugin) -> Sheet {
+    let signature = &plugin.signature;
+    let keys: Vec<String> = signature.keys.iter().map(skep_rules::key::KeyId::short).collect();
+    let text = match (signature.state, signature.release_seq) {
+        (Standing::Signed, Some(seq)) => format!("signed by {}, release {seq}", keys.join(" and ")),
+        (Standing::Revoked, _) => format!("REVOKED: {}", signature.why.as_deref().unwrap_or_default()),
+        (state, _) => state.word().to_owned(),
+    };
+    Sheet::of(&scan(plugin)).signed(text)
+}
+
+/// A plugin as the host tells of it, in the form that sheets and differences are made of.
+fn scan(plugin: &Plugin) -> Scan {
     Scan {
         digest: plugin.digest,
         size: plugin.size,

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use skep::http::api::task::{AttemptLog, NewTask, RetryPolicy, Task, Tree};
+use skep::http::api::task::{Action, AttemptLog, NewTask, Request, RetryPolicy, Task, Tree};
 use skep_rules::{
     id::Role,
     limits::{MAX_BODY_BYTES, MAX_WAIT},
@@ -53,6 +53,11 @@ pub(crate) enum Command {
     },
     /// Show what its attempts wrote
     Logs {
+        /// Id or its beginning
+        task: String,
+    },
+    /// Let one go on that is paused
+    Resume {
         /// Id or its beginning
         task: String,
     },
@@ -139,6 +144,13 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Show { task } => {
             let task: Task = context.wait(client.get(&path(task, "")))?;
             context.output.one(&task, || describe(&task))?;
+        }
+        Command::Resume { task } => {
+            let resume = Request { action: Action::Resume };
+            let task: Task = context.wait(client.put(&path(task, ""), &resume))?;
+            context
+                .output
+                .one(&task, || format!("{}  {}", task.task_id, word(&task.state)))?;
         }
         Command::Tree { task } => {
             let tree: Tree = context.wait(client.get(&path(task, "/tree")))?;

@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Attempts that are live at once
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
+    /// For development: take and run plugins that nobody signed
+    #[arg(long)]
+    dev: bool,
 }
 
 #[derive(Serialize)]
@@ -34,6 +37,7 @@ struct Up {
     url: String,
     pid: u32,
     data_dir: String,
+    dev: bool,
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
@@ -51,7 +55,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     telemetry::start(&config.log.level, format, context.output.color()).map_err(|error| {
         Failure::usage(error.to_string()).next("set `log.level` to a level such as `info`, or to `target=level` pairs")
     })?;
-    runtime()?.block_on(serve(context, &config))
+    runtime()?.block_on(serve(context, &config, args.dev))
 }
 
 /// The runtime that a host runs on: its driver and HTTP; guests have threads of their own.
@@ -78,6 +82,8 @@ pub(crate) fn options(config: &Config) -> host::Options {
         },
         compiler: host::own_compiler(),
         clock: Clock::system(),
+        dev: false,
+        work: true,
     }
 }
 
@@ -94,18 +100,24 @@ pub(crate) fn failed(error: host::Error) -> Failure {
     Failure::of(reason, format!("{:#}", anyhow::Error::from(error)))
 }
 
-async fn serve(context: &Context, config: &Config) -> Result<Exit> {
+async fn serve(context: &Context, config: &Config, dev: bool) -> Result<Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let host = start(options(config)).await?;
+    let host = start(host::Options { dev, ..options(config) }).await?;
     let up = Up {
         url: host.url().to_owned(),
         pid: std::process::id(),
         data_dir: config.data_dir.display().to_string(),
+        dev,
     };
     context.output.one(&up, || format!("{}\n", up.url))?;
     context
         .output
         .note(&format!("data in {}; Ctrl-C stops it", up.data_dir));
+    if dev {
+        context
+            .output
+            .note("! DEV MODE: plugins that nobody signed are taken and run. Not for anything that matters.");
+    }
     let lost = tokio::select! {
         _ = tokio::signal::ctrl_c() => None,
         _ = terminate.recv() => None,

@@ -91,7 +91,7 @@ impl From<Error> for Refusal {
             Error::Store(skep_store::Error::Closed) | Error::Stopping => {
                 Refusal::new(Reason::Overloaded, "the host is stopping")
             }
-            Error::Store(_) | Error::Randomness(_) | Error::Undecodable(_) | Error::Failed(_) => {
+            Error::Store(_) | Error::File(_) | Error::Randomness(_) | Error::Undecodable(_) | Error::Failed(_) => {
                 tracing::error!(%error, source = std::error::Error::source(&error), "a request failed");
                 Refusal::new(
                     Reason::HostFault,

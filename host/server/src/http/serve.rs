@@ -87,6 +87,8 @@ async fn connection(stream: TcpStream, router: Router, driver: Arc<Driver>, _per
 /// Bounds the time until an answer begins.
 pub(super) async fn limit_time(request: Request, next: Next) -> Response {
     let waits = request.uri().query().is_some_and(|query| query.contains("wait="));
+    // An upload waits for its turn at the compiler, and for the compiler.
+    let waits = waits || (request.method() == axum::http::Method::POST && request.uri().path() == "/v1/plugins");
     let limit = if waits {
         REQUEST.duration() + MAX_WAIT.duration()
     } else {

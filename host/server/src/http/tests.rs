@@ -31,6 +31,7 @@ struct Fixture {
 fn options(dir: &Path) -> Options {
     Options {
         compiler: skep_runtime::Compiler::InProcess,
+        dev: true,
         ..Options::new(dir)
     }
 }
@@ -88,9 +89,17 @@ impl Fixture {
         (status, serde_json::from_slice(&bytes).unwrap())
     }
 
+    /// Uploads echo; the host takes what nobody signed.
+    async fn install(&self) -> (StatusCode, Value) {
+        let head = "--x\r\nContent-Disposition: form-data; name=\"component\"\r\n\r\n";
+        let body = [head.as_bytes(), &echo(), b"\r\n--x--\r\n"].concat();
+        self.send("POST", "/v1/plugins", "multipart/form-data; boundary=x", body)
+            .await
+    }
+
     /// Installs echo and assembles a crew of `replicas` of it.
     async fn echo_crew(&self, replicas: u32) {
-        let (status, plugin) = self.send("POST", "/v1/plugins", "application/wasm", echo()).await;
+        let (status, plugin) = self.install().await;
         assert!(status.is_success(), "{plugin}");
         let crew = format!(
             "name = \"first\"\n[[agent]]\nname = \"echo\"\nplugin = \"skep/echo@0.1.0\"\nreplicas = {replicas}\n"
@@ -195,8 +204,8 @@ async fn what_is_wrong_is_named_with_its_code() {
             "/v1/plugins",
             "application/wasm",
             "nonsense",
-            422,
-            "not-a-component",
+            400,
+            "invalid-input",
         ),
         (
             "POST",
@@ -256,7 +265,7 @@ async fn events_are_streamed_once_durable() {
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    fixture.send("POST", "/v1/plugins", "application/wasm", echo()).await;
+    fixture.install().await;
     let mut body = response.into_body();
     let frame = tokio::time::timeout(Duration::from_secs(10), body.frame())
         .await
@@ -265,7 +274,7 @@ async fn events_are_streamed_once_durable() {
         .unwrap();
     let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
     assert!(
-        text.contains("event: plugin") && text.contains("\"to\":\"installed\""),
+        text.contains("event: plugin") && text.contains("\"to\":\"changed\""),
         "{text}"
     );
     drop(body);

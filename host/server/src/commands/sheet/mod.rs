@@ -1,10 +1,6 @@
 //! The permission sheet: what a component can do, what it asks for, what of that it is given and what it may reach, in plain words. Shown by
 //! `inspect` and before anything is installed. Made from the file alone; no guest code runs.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the command that compares two plugins is yet to come")
-)]
 mod diff;
 #[cfg(test)]
 mod golden;
@@ -21,10 +17,6 @@ use skep_rules::{
 };
 use skep_runtime::plugin::Scan;
 
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "the command that compares two plugins is yet to come")
-)]
 pub(crate) use diff::Diff;
 
 use crate::{
@@ -84,12 +76,12 @@ struct Ask {
 
 /// Against what wants are held, to tell what of them is given.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the commands that know crews and publishers are yet to come")
-)]
 pub(crate) enum Allowance<'a> {
     /// The grants of a member of a crew.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no command shows the sheet of a member of a crew yet")
+    )]
     Crew(&'a Wants),
     /// The most that a publisher may be given.
     Publisher(&'a metadata::Ceiling),
@@ -138,10 +130,6 @@ impl Sheet {
     }
 
     /// The same, telling beside each want what of it is given.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the commands that know crews and publishers are yet to come")
-    )]
     pub(crate) fn held_against(self, allowance: Allowance<'_>) -> Self {
         let asks = self.manifest.as_ref().map(|manifest| asks(manifest, Some(allowance)));
         Sheet {

@@ -10,7 +10,7 @@ use skep_rules::{
 };
 use utoipa::ToSchema;
 
-use super::task::Failure;
+use super::{plugin::Standing, task::Failure};
 
 /// An agent as it is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -29,10 +29,12 @@ pub struct Agent {
     /// The plugin's digest.
     #[schema(value_type = String)]
     pub digest: Digest,
+    /// How the plugin's signature stands.
+    pub signature: Standing,
     /// The roles that it serves.
     #[schema(value_type = Vec<String>)]
     pub roles: BTreeSet<Role>,
-    /// Where it is in its life: `PROVISIONING`, `WARMING`, `READY`, `BUSY`, `DRAINING`, `STOPPED` or `FAILED`.
+    /// Where it is in its life: `PROVISIONING`, `WARMING`, `READY`, `BUSY`, `DRAINING`, `STOPPED`, `FAILED` or `QUARANTINED`.
     #[schema(value_type = String)]
     pub phase: Phase,
     /// Why it is not well.

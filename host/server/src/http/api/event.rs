@@ -20,7 +20,7 @@ pub struct Event {
     pub at: Time,
     /// What changed.
     pub kind: Kind,
-    /// Where it went: the state of a task, the phase of an agent or a crew; `installed` for a plugin.
+    /// Where it went: the state of a task, the phase of an agent or a crew; `changed` for a plugin and for trust.
     pub to: String,
     /// In which crew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,8 +48,10 @@ pub struct Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A plugin was installed.
+    /// A plugin was installed or removed.
     Plugin,
+    /// Who is trusted, or what is revoked.
+    Trust,
     /// A crew was assembled, drains or has stopped.
     Crew,
     /// An agent changed its phase.
@@ -64,6 +66,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Plugin => "plugin",
+            Kind::Trust => "trust",
             Kind::Crew => "crew",
             Kind::Agent => "agent",
             Kind::Task => "task",

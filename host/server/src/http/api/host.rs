@@ -12,6 +12,8 @@ pub struct Host {
     pub version: String,
     /// Process id.
     pub pid: u32,
+    /// Whether it takes and runs plugins that nobody signed.
+    pub dev: bool,
     /// When it was started.
     #[schema(value_type = u64)]
     pub started_at: Time,

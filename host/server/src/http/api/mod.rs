@@ -7,6 +7,7 @@ pub mod content;
 pub mod crew;
 pub mod event;
 pub mod host;
+pub mod key;
 pub mod plugin;
 pub mod problem;
 pub mod task;

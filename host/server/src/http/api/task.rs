@@ -111,8 +111,8 @@ pub struct Task {
     pub name: Option<NodeName>,
     /// For people.
     pub description: String,
-    /// Where it stands: `PENDING`, `READY`, `ASSIGNED`, `RUNNING`, `WAITING`, `RETRY_WAIT`, `VERIFYING`, `COMPLETED`, `FAILED`, `CANCELLED` or
-    /// `SKIPPED`.
+    /// Where it stands: `PENDING`, `READY`, `ASSIGNED`, `RUNNING`, `WAITING`, `RETRY_WAIT`, `VERIFYING`, `PAUSED`, `COMPLETED`, `FAILED`,
+    /// `CANCELLED` or `SKIPPED`.
     #[schema(value_type = String)]
     pub state: TaskState,
     /// The same in four words.
@@ -205,6 +205,8 @@ pub struct Request {
 pub enum Action {
     /// End it and its parts.
     Cancel,
+    /// Let it go on, when it is paused.
+    Resume,
 }
 
 /// The log of one attempt.

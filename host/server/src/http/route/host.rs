@@ -41,6 +41,7 @@ pub(crate) async fn show(State(shared): State<Arc<Shared>>) -> Answer<Json<Host>
     Ok(Json(Host {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
+        dev: driver.unsigned,
         started_at: shared.started_at,
         ceiling: shared.ceiling.clone(),
         capacity: counted.await?,

@@ -7,8 +7,10 @@ pub(super) mod audit;
 pub(super) mod crews;
 pub(super) mod events;
 pub(super) mod host;
+pub(super) mod keys;
 pub(super) mod plugins;
 pub(super) mod tasks;
+mod upload;
 
 use std::sync::Arc;
 

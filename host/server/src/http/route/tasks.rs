@@ -222,7 +222,7 @@ pub(crate) async fn show(
     Ok((tag(task.revision), Json(task)).into_response())
 }
 
-/// Ask for a transition of a task. So far there is one: `{"action": "cancel"}` ends it and its parts.
+/// Ask for a transition of a task: `{"action": "cancel"}` ends it and its parts, `{"action": "resume"}` lets one go on that is paused.
 #[utoipa::path(put, path = "/v1/tasks/{id}", tag = "tasks", params(("id" = String, Path, description = "Id or unique prefix")),
     request_body = api::task::Request,
     responses((status = 200, body = api::task::Task), (status = 409, description = "Not from its present state", body = Problem, content_type = "application/problem+json")))]
@@ -231,15 +231,14 @@ pub(crate) async fn change(
     Path(text): Path<String>,
     body: Body,
 ) -> Answer<Response> {
-    let api::task::Request {
-        action: api::task::Action::Cancel,
-    } = body.json()?;
+    let api::task::Request { action } = body.json()?;
     let driver = &shared.driver;
     let id = archive::resolve(driver, &text).await?;
     let decided = driver.decide(Vec::new(), |_, _, _| {
-        Ok(Command::CancelTask {
-            task: id,
-            by: ADMIN.to_owned(),
+        let (task, by) = (id, ADMIN.to_owned());
+        Ok(match action {
+            api::task::Action::Cancel => Command::CancelTask { task, by },
+            api::task::Action::Resume => Command::ResumeTask { task, by },
         })
     })?;
     driver.store.wait(decided.position).await?;
