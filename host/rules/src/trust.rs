@@ -565,7 +565,6 @@ impl Trust {
         // New keys of a role begin to count anew: what a thief has said with the old ones must not stand in their way.
         if !kept(|roles| &roles.index, &root.index) {
             self.metadata.index = None;
-            self.metadata.revoked.version = 0;
         }
         if !kept(|roles| &roles.clock, &root.clock) {
             self.metadata.clock = None;

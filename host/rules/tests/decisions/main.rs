@@ -7,6 +7,8 @@ mod bench;
 #[cfg(test)]
 mod crews;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 #[path = "../fixtures/trust.rs"]
 mod fixtures;
 #[cfg(test)]
