@@ -293,6 +293,11 @@ impl Host {
         host
     }
 
+    /// Whether it runs.
+    pub(crate) fn lives(&self) -> bool {
+        fs::read_to_string(format!("/proc/{}/stat", self.pid())).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

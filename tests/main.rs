@@ -30,6 +30,8 @@ mod demo;
 mod examples;
 /// The readers of what strangers write, on files that nobody wrote.
 mod fuzz;
+/// An install, killed at each of its writes.
+mod install_crash;
 /// What survives `kill -9`.
 mod recovery;
 /// Files, sockets and output as agents meet them.
