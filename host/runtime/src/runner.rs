@@ -154,6 +154,12 @@ impl Runner {
         })
     }
 
+    /// Attempts that are live now.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        lock(&self.shared.live).len()
+    }
+
     /// Takes a command. Returns at once; what becomes of it is told as events. After [`Runner::stop`] commands are ignored.
     pub fn command(&self, command: RunnerCommand) {
         if self.shared.stop.is_cancelled() {

@@ -68,6 +68,9 @@ pub struct Advisory {
 pub struct Capacity {
     /// Attempts that may be live at a time.
     pub slots: u32,
+    /// Attempts that are live now: instances with a store of their own.
+    #[serde(default)]
+    pub attempts: u64,
     /// Threads that guests run on.
     pub guest_threads: u32,
     /// Crews that are not stopped.

@@ -30,6 +30,7 @@ pub(crate) async fn show(State(shared): State<Arc<Shared>>) -> Answer<Json<Host>
     let driver = &shared.driver;
     let counted = driver.read_durable(|state| Capacity {
         slots: shared.slots,
+        attempts: shared.runner.attempts() as u64,
         guest_threads: u32::try_from(shared.guest_threads).unwrap_or(u32::MAX),
         crews: state.crews().filter(|crew| crew.phase != CrewPhase::Stopped).count() as u64,
         max_crews: MAX_CREWS as u64,
