@@ -11,8 +11,12 @@
 
 mod compile;
 mod demo;
+#[path = "../harness.rs"]
+#[expect(dead_code, reason = "the tests need more of it than the figures")]
+mod harness;
 mod journal;
 mod metering;
+mod revoke;
 mod sandbox;
 mod verify;
 
@@ -34,6 +38,7 @@ const FIGURES: &[Figure] = &[
     ("bomb", compile::bomb),
     ("journal", journal::journal),
     ("verify", verify::verify),
+    ("revoke", revoke::revoke),
     ("up", demo::up),
     ("demo", demo::demo),
 ];
