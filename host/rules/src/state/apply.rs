@@ -164,6 +164,12 @@ impl State {
             Event::Revoked { what, .. } => {
                 if let Revocation::Publisher(name) = what {
                     names.insert(name.clone());
+                    // Keys that were rotated out as well: trusted anew under other keys, the publisher does not bring back what those signed.
+                    let own = self.plugins.values();
+                    let own = own.filter(|plugin| plugin.manifest.plugin.name.publisher() == name.as_str());
+                    let signed = own.filter_map(|plugin| plugin.signed.as_ref());
+                    let signers = signed.flat_map(|signed| signed.signers.iter().copied());
+                    trust.metadata.revoked.keys.extend(signers);
                 }
                 trust.revoke(what);
             }
