@@ -150,7 +150,8 @@ pub(crate) fn now() -> Time {
     Time(u64::try_from(since.expect("the clock is past 1970").as_millis()).expect("and not past the year 584,556,019"))
 }
 
-/// The statement of a file: what a publisher would say of it, or, of a file that is no plugin, what a forger would. Every one is a newer release.
+/// The statement of a file: what a publisher would say of it, or, of a file that is no plugin, what a forger would. Every one is a newer release,
+/// and none follows another directly, so that it need not name it.
 pub(crate) fn release(file: &[u8]) -> Release {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let read = skep_runtime::plugin::read(file).ok();
@@ -159,7 +160,7 @@ pub(crate) fn release(file: &[u8]) -> Release {
         format: FORMAT,
         plugin: about.map_or_else(|| "test/unchecked".parse().expect("a name"), |about| about.name.clone()),
         version: about.map_or_else(|| "1.0.0".parse().expect("a version"), |about| about.version.clone()),
-        release_seq: NEXT.fetch_add(1, Ordering::Relaxed),
+        release_seq: NEXT.fetch_add(2, Ordering::Relaxed),
         previous: None,
         component: Content {
             sha256: Digest::of(file),

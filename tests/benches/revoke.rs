@@ -24,7 +24,11 @@ pub(crate) fn revoke() -> Vec<Value> {
         let live = || host.get("/v1/host")["capacity"]["attempts"].as_u64();
         wait("all of them compute", || live() == Some(AGENTS as u64));
         let start = Instant::now();
-        let answer = host.call("POST", "/v1/plugins/test/spinners@1.0.0/revoke", &json!({"reason": "a measurement"}));
+        let answer = host.call(
+            "POST",
+            "/v1/plugins/test/spinners@1.0.0/revoke",
+            &json!({"reason": "a measurement"}),
+        );
         answered.push(start.elapsed());
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         wait("none of them does", || live() == Some(0));

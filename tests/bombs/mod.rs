@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use skep_rules::manifest::Manifest;
+
 use crate::harness::{Host, plugin, until, write};
 
 mod shapes;
@@ -196,7 +198,11 @@ fn a_bomb_is_stopped_and_disturbs_nobody() {
         let command = confined(&host, compiler);
 
         let start = Instant::now();
-        let other = host.install(&plugin("other", skep_built_guests::FIGURES, ""));
+        // Of another publisher: one has its components compiled one after the other.
+        let manifest =
+            Manifest::parse("[plugin]\nname = \"neighbour/other\"\nversion = \"1.0.0\"\n").expect("a manifest");
+        let other = skep_runtime::plugin::embed(skep_built_guests::FIGURES, &manifest).expect("a component");
+        let other = host.install(&other);
         assert!(other.status < 300, "{}", String::from_utf8_lossy(&other.body));
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
         assert!(!offered.is_finished(), "the bomb was still being compiled");
