@@ -138,9 +138,14 @@ pub(crate) fn plugin_unchecked(component: &[u8]) -> Vec<u8> {
     [component, &[0, length], &content].concat()
 }
 
-/// The key that the tests sign with. Not a secret.
+/// The key that plugins of the publisher `test` are signed with. Not a secret.
 pub(crate) fn key() -> SecretKey {
-    SecretKey::from_random(&[7; 32])
+    key_of("test")
+}
+
+/// The key of a publisher: one key is one publisher's.
+fn key_of(publisher: &str) -> SecretKey {
+    SecretKey::from_random(Digest::of(publisher.as_bytes()).as_bytes())
 }
 
 /// The time.
@@ -379,7 +384,7 @@ impl Host {
     /// Trusts the tests' key for a publisher, with a ceiling that is above everything.
     pub(crate) fn trust(&self, publisher: &str) {
         let all = json!({"tier": "large", "files": "write", "workspace": "1GiB", "artifacts": "1GiB", "http": true});
-        let key = key().public().to_string();
+        let key = key_of(publisher).public().to_string();
         let body = json!({"name": publisher, "release": {"keys": [key], "threshold": 1}, "ceiling": all});
         let answer = self.call("POST", "/v1/keys", &body);
         assert_eq!(answer.status, 200, "{}", answer.json());
@@ -395,7 +400,7 @@ impl Host {
         if !known {
             self.trust(&publisher);
         }
-        let envelope = sign(&release, &[&key()]);
+        let envelope = sign(&release, &[&key_of(&publisher)]);
         let fields: &[(&str, &[u8])] = &[
             ("component", plugin),
             ("signature", &envelope),
