@@ -220,7 +220,8 @@ impl Answer {
 
 /// A host: the real `skep up` on a free port. It is killed when dropped.
 pub(crate) struct Host {
-    child: Child,
+    /// None for a host that lives in the process of the test.
+    child: Option<Child>,
     data: PathBuf,
     pub(crate) address: String,
     pub(crate) token: String,
@@ -272,7 +273,7 @@ impl Host {
             .trim()
             .to_owned();
         let host = Host {
-            child,
+            child: Some(child),
             data: data.to_owned(),
             address,
             token,
@@ -284,10 +285,23 @@ impl Host {
         host
     }
 
+    /// A host in this process, to be talked to like the others.
+    pub(crate) fn here(host: &skep::host::Host, data: &Path) -> Host {
+        Host {
+            child: None,
+            data: data.to_owned(),
+            address: host.url().trim_start_matches("http://").to_owned(),
+            token: host.token().to_owned(),
+            _owned: None,
+        }
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("the host can be killed");
-        self.child.wait().expect("the host can be waited for");
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the host can be killed");
+            child.wait().expect("the host can be waited for");
+        }
     }
 
     /// Kills it and starts it again on the same data.
@@ -306,7 +320,7 @@ impl Host {
 
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("it runs in a process of its own").id()
     }
 
     pub(crate) fn data(&self) -> &Path {
@@ -472,8 +486,6 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.kill();
-        }
+        self.kill();
     }
 }

@@ -40,3 +40,5 @@ mod sandbox;
 mod signing;
 /// Plans, dependencies, checks, retries.
 mod trees;
+/// Signed uploads, trust, revocation: the walk of the README, each refusal, dev mode.
+mod trust;
