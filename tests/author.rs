@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Host, directory, key, release, sign, skep};
+use crate::harness::{Host, directory, key_of, release, sign, skep};
 
 #[test]
 fn from_nothing_to_a_crew() {
@@ -40,7 +40,7 @@ fn from_nothing_to_a_crew() {
         .exits(6)
         .says(&["signature-missing"]);
     let bytes = std::fs::read(file).unwrap();
-    std::fs::write(format!("{file}.sig"), sign(&release(&bytes), &[&key()])).unwrap();
+    std::fs::write(format!("{file}.sig"), sign(&release(&bytes), &[&key_of("acme")])).unwrap();
     host.skep(&["plugin", "install", file])
         .exits(6)
         .says(&["signer-untrusted"]);

@@ -144,7 +144,7 @@ pub(crate) fn key() -> SecretKey {
 }
 
 /// The key of a publisher: one key is one publisher's.
-fn key_of(publisher: &str) -> SecretKey {
+pub(crate) fn key_of(publisher: &str) -> SecretKey {
     SecretKey::from_random(Digest::of(publisher.as_bytes()).as_bytes())
 }
 
