@@ -64,7 +64,9 @@ fn a_publisher_and_an_operator_walk_offline() {
         }
     }
 
-    // The operator, without a host: nothing is trusted, then the key is.
+    // The operator, without a host: nothing is there, nothing is trusted, then the key is.
+    offline(operator, &["plugin", "ls"]).exits(9);
+    assert!(!operator.join("data").exists(), "looking makes nothing");
     offline(operator, &["plugin", "install", "worker-1.1.0.wasm"])
         .exits(6)
         .says(&["signer-untrusted", "trusts no key yet"]);
@@ -156,9 +158,16 @@ fn a_publisher_and_an_operator_walk_offline() {
 
     // Restarted with its clock set back ten years: what was revoked stays so, and the host says what it sees.
     let back = Time(now().0 - 3_650 * DAY.0);
-    let trust = in_process(&data, Clock::manual(back), |host, _| host.get("/v1/keys"));
-    assert!(trust["time"].as_u64() > trust["clockTime"].as_u64(), "{trust}");
-    assert_eq!(trust["revoked"]["digests"].as_array().map(Vec::len), Some(1), "{trust}");
+    in_process(&data, Clock::manual(back), |host, _| {
+        let trust = host.get("/v1/keys");
+        assert!(trust["time"].as_u64() > trust["clockTime"].as_u64(), "{trust}");
+        assert_eq!(trust["revoked"]["digests"].as_array().map(Vec::len), Some(1), "{trust}");
+        host.skep(&["key", "ls"]).exits(0).says(&["! the clock stands before"]);
+        // Only a person takes that clock for right.
+        host.skep(&["key", "reset-time", "--reason", "it was right"]).exits(0);
+        let trust = host.get("/v1/keys");
+        assert_eq!(trust["time"], trust["clockTime"], "{trust}");
+    });
     offline(operator, &["key", "ls"]).exits(0).says(&["acme may sign"]);
     offline(operator, &["audit", "verify"]).exits(0);
     let log = offline(operator, &["audit", "tail", "-o", "json"]).exits(0).stdout;
@@ -424,6 +433,10 @@ fn a_ceiling_and_a_threshold_are_kept() {
             &[("component", file), ("signature", &envelope), ("publisher", b"test")],
         )
     };
+    // The neutral element of the curve: anyone can make signatures that hold under it.
+    let weak = format!("ed25519:01{}", "0".repeat(62));
+    let body = json!({"name": "test", "release": {"keys": [weak], "threshold": 1}});
+    host.call("POST", "/v1/keys", &body).refuses(400, "invalid-input");
     trust(1, "small");
     let large = plugin("large", PLANS, "[limits]\ntier = \"large\"\n");
     upload(&large, &[&key()]).refuses(422, "ceiling-exceeded");

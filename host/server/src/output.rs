@@ -124,11 +124,11 @@ impl Output {
         Ok(answer.trim().to_owned())
     }
 
-    /// Asks a question that `--yes` answers.
+    /// Asks a question that `--yes` answers, in the caller's way.
     ///
     /// # Errors
-    /// When nobody can be asked, or the answer is no.
-    pub(crate) fn confirm(&self, question: &str) -> Result<()> {
+    /// When nobody can be asked, the asking fails, or the answer is no.
+    pub(crate) fn confirm(&self, question: &str, ask: impl FnOnce(&str) -> Result<String>) -> Result<()> {
         if self.yes {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Output {
                     .into(),
             );
         }
-        match self.ask(&format!("{question}? [y/N] "))?.as_str() {
+        match ask(&format!("{question}? [y/N] "))?.as_str() {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(Failure::new(crate::cli::Exit::Failure, "not done: the answer was no").into()),
         }

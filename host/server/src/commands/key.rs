@@ -149,7 +149,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
             let client = session.client();
             let known: Trust = session.wait(client.get("/v1/keys"))?;
             let revoke = meant(&known, what, reason)?;
-            context.output.confirm(&format!("revoke {what} for good"))?;
+            session.confirm(&format!("revoke {what} for good"))?;
             let revoked: Revoked = session.wait(client.post("/v1/keys/revoke", &revoke, Duration::ZERO))?;
             context.output.one(&revoked, || told(&revoked))?;
         }

@@ -136,9 +136,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         }
         Command::Remove { plugin } => {
             let shown: Plugin = session.wait(client.get(&path(plugin, "")))?;
-            context
-                .output
-                .confirm(&format!("remove {}@{}", shown.name, shown.version))?;
+            session.confirm(&format!("remove {}@{}", shown.name, shown.version))?;
             let removed: Plugin = session.wait(client.delete(&path(&shown.digest.to_string(), "")))?;
             context.output.one(&removed, || {
                 format!(
@@ -148,7 +146,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
             })?;
         }
         Command::Revoke { plugin, reason, below } => {
-            context.output.confirm(&format!("revoke {plugin} for good"))?;
+            session.confirm(&format!("revoke {plugin} for good"))?;
             let revoke = Revoke {
                 reason: reason.clone(),
                 below: *below,
@@ -342,9 +340,7 @@ fn agree(session: &Session<'_>, context: &Context, args: &Install, checked: &Che
         return Err(Failure::of(reason, message).next(next).into());
     }
     if !agreed {
-        context
-            .output
-            .confirm(&format!("install {}@{}", plugin.name, plugin.version))?;
+        session.confirm(&format!("install {}@{}", plugin.name, plugin.version))?;
     }
     Ok(form)
 }

@@ -91,15 +91,25 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Interrupted.
     pub(super) fn ask(&self, question: &str) -> Result<Option<String>> {
-        if !self.context.output.interactive() {
-            return Ok(None);
+        match self.context.output.interactive() {
+            true => self.answer(question).map(Some),
+            false => Ok(None),
         }
+    }
+
+    /// Asks a question that `--yes` answers.
+    ///
+    /// # Errors
+    /// Interrupted, nobody can be asked, or the answer is no.
+    pub(super) fn confirm(&self, question: &str) -> Result<()> {
+        self.context.output.confirm(question, |question| self.answer(question))
+    }
+
+    /// Reads a line on a thread of its own: once Ctrl-C is waited for, it no longer ends a read.
+    fn answer(&self, question: &str) -> Result<String> {
         let output = self.context.output.clone();
         let question = question.to_owned();
-        self.wait(async {
-            let asked = tokio::task::spawn_blocking(move || output.ask(&question)).await;
-            Ok(Some(asked??))
-        })
+        self.wait(async { Ok(tokio::task::spawn_blocking(move || output.ask(&question)).await??) })
     }
 }
 

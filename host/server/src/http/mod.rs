@@ -24,7 +24,7 @@ mod tests;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Skep", description = "Runs agents you did not write.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
-    components(schemas(api::problem::Problem, api::event::Event)),
+    components(schemas(api::problem::Problem, api::event::Event, api::plugin::Checked)),
     modifiers(&Bearer),
     security(("token" = []))
 )]

@@ -8,6 +8,7 @@ use skep_rules::{
     key::PublicKey,
     limits::MAX_RELEASE_LIFE,
     metadata::{self, Clock, Document, Index, Root, Rotation},
+    reason::Reason,
     rejection::Rejection,
     trust::Revocation,
 };
@@ -85,6 +86,14 @@ async fn adopt<D: Document + Send + 'static>(
     after(shared, decided).await
 }
 
+/// Refuses a document that names a key under which anything holds.
+fn sound<'a>(keys: impl IntoIterator<Item = &'a PublicKey>) -> Result<(), Rejection> {
+    for key in keys {
+        signature::check_key(*key).map_err(|refused| Rejection::new(Reason::InvalidMetadata, refused.message))?;
+    }
+    Ok(())
+}
+
 /// The keys of this host, and those that an unsigned reading of a root names: that enough of both have signed it is decided with the
 /// signatures computed.
 fn root_keys(driver: &Driver, envelope: &[u8]) -> Result<BTreeSet<PublicKey>, Error> {
@@ -96,9 +105,7 @@ fn root_keys(driver: &Driver, envelope: &[u8]) -> Result<BTreeSet<PublicKey>, Er
     let published = publishers.flat_map(|publisher| publisher.release.keys.iter().chain(&publisher.recovery));
     let roles = [Some(&root.root), root.index.as_ref(), root.clock.as_ref()];
     let named = roles.into_iter().flatten().flat_map(|role| &role.keys);
-    for key in named.clone().chain(published) {
-        signature::check_key(*key).map_err(Rejection::from)?;
-    }
+    sound(named.chain(published))?;
     keys.extend(root.root.keys.iter().copied());
     Ok(keys)
 }
@@ -123,9 +130,7 @@ pub(crate) async fn rotation(State(shared): State<Arc<Shared>>, body: Body) -> A
         let most = skep_rules::limits::MAX_METADATA_ENVELOPE_BYTES;
         let envelope = signature::Envelope::parse(envelope, most).map_err(Rejection::from)?;
         let rotation = Rotation::parse(envelope.payload()).map_err(Rejection::from)?;
-        for key in rotation.release.keys.iter().chain([&rotation.recovery]) {
-            signature::check_key(*key).map_err(Rejection::from)?;
-        }
+        sound(rotation.release.keys.iter().chain([&rotation.recovery]))?;
         install::keys(driver)
     };
     let command = |opened: Opened<Rotation>| Command::RotateKeys {

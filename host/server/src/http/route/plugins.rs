@@ -70,7 +70,7 @@ pub(crate) struct UploadForm {
 /// what a person has to agree to before.
 #[utoipa::path(post, path = "/v1/plugins", tag = "plugins", params(InstallQuery),
     request_body(content = UploadForm, content_type = "multipart/form-data", description = "At most 20 MiB"),
-    responses((status = 201, description = "Installed, durable", body = Plugin), (status = 200, description = "It was there; or, with `check`, what it is", body = Plugin),
+    responses((status = 201, description = "Installed, durable", body = Plugin), (status = 200, description = "It was there; with `check`, a `Checked`", body = Plugin),
         (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn install(
     State(shared): State<Arc<Shared>>,
