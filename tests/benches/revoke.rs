@@ -19,7 +19,7 @@ pub(crate) fn revoke() -> Vec<Value> {
         host.crew("spinners", LIMITS, "", &format!("replicas = {AGENTS}"));
         for _ in 0..AGENTS {
             let task = json!({"description": "spin", "input": {"do": "spin"}, "crew": "spinners"});
-            assert_eq!(host.call("POST", "/v1/tasks", &task).status, 202, "it is accepted");
+            assert_eq!(host.call("POST", "/v1/tasks", &task).status, 201, "it is accepted");
         }
         let live = || host.get("/v1/host")["capacity"]["attempts"].as_u64();
         wait("all of them compute", || live() == Some(AGENTS as u64));
