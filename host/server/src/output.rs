@@ -67,7 +67,7 @@ impl Output {
         let mut out = io::stdout().lock();
         match self.format {
             Format::Table => {
-                let text = marked(plain(&for_people()), self.color_results);
+                let text = marked(&plain(&for_people()), self.color_results);
                 out.write_all(text.as_bytes())?;
                 if !text.is_empty() && !text.ends_with('\n') {
                     out.write_all(b"\n")?;
@@ -89,7 +89,10 @@ impl Output {
         let mut out = io::stdout().lock();
         match self.format {
             Format::Table if records.is_empty() => self.note("none"),
-            Format::Table => writeln!(out, "{}", table(heads, records.iter().map(row)))?,
+            Format::Table => {
+                let text = table(heads, records.iter().map(row));
+                writeln!(out, "{}", reddened(&text, self.color_results, is_loud))?;
+            }
             Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(records)?)?,
             Format::Jsonl => {
                 for record in records {
@@ -104,7 +107,7 @@ impl Output {
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             // A closed standard error must not end the command.
-            drop(writeln!(io::stderr().lock(), "{}", marked(plain(text), self.color)));
+            drop(writeln!(io::stderr().lock(), "{}", marked(&plain(text), self.color)));
         }
     }
 
@@ -148,11 +151,18 @@ impl Output {
 
 /// Lines that begin with `+ ` or `! ` in red: what an update asks for more, and what a person should not overlook. Text from elsewhere never
 /// begins a line of a sheet.
-fn marked(text: String, color: bool) -> String {
-    if !color {
-        return text;
-    }
-    let red = |line: &str| match line.starts_with("+ ") || line.starts_with("! ") {
+fn marked(text: &str, color: bool) -> String {
+    reddened(text, color, |line| line.starts_with("+ ") || line.starts_with("! "))
+}
+
+/// Rows of a table about something that nobody vouches for, or no longer.
+fn is_loud(row: &str) -> bool {
+    let loud = |word: &str| matches!(word, "UNSIGNED" | "REVOKED" | "QUARANTINED");
+    row.split_whitespace().any(loud)
+}
+
+fn reddened(text: &str, color: bool, which: impl Fn(&str) -> bool) -> String {
+    let red = |line: &str| match color && which(line) {
         true => format!("\u{1b}[31m{line}\u{1b}[0m"),
         false => line.to_owned(),
     };
@@ -253,6 +263,18 @@ fn scaled(number: u64, step: u64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_vouches_for_is_red() {
+        let rows = "PLUGIN  SIGNATURE\na/b  signed\na/c  UNSIGNED\na/d  REVOKED";
+        let shown = reddened(rows, true, is_loud);
+        let red: Vec<&str> = shown.lines().filter(|line| line.starts_with("\u{1b}[31m")).collect();
+        assert_eq!(
+            red,
+            ["\u{1b}[31ma/c  UNSIGNED\u{1b}[0m", "\u{1b}[31ma/d  REVOKED\u{1b}[0m"]
+        );
+        assert_eq!(reddened(rows, false, is_loud), rows);
+    }
 
     #[test]
     fn numbers_are_for_people() {

@@ -287,7 +287,9 @@ fn trust(context: &Context, args: &TrustArgs) -> Result<()> {
     ))?;
     if typed.is_some_and(|typed| typed != name.as_str()) {
         let message = format!("not trusted: the publisher is `{name}`, and something else was typed");
-        return Err(Failure::of(Reason::FirstContact, message).into());
+        return Err(Failure::of(Reason::FirstContact, message)
+            .next(format!("type `{name}`, if these are the words that it tells you"))
+            .into());
     }
     let trust: Trust = session.wait(session.client().post("/v1/keys", &publisher, Duration::ZERO))?;
     context.output.one(&trust, || describe(&trust))
