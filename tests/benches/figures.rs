@@ -12,7 +12,12 @@
 mod compile;
 mod demo;
 #[path = "../harness.rs"]
-#[expect(dead_code, reason = "the tests need more of it than the figures")]
+#[expect(
+    dead_code,
+    clippy::let_underscore_must_use,
+    clippy::panic,
+    reason = "it is the tests', which need more of it and may panic"
+)]
 mod harness;
 mod journal;
 mod metering;

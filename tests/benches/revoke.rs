@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use skep_built_guests::LIMITS;
 
-use crate::{
-    harness::{Host, plugin},
-    percentiles, round,
-};
+use crate::{harness::Host, percentiles, round};
 
 pub(crate) fn revoke() -> Vec<Value> {
     const AGENTS: usize = 50;
