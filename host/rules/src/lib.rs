@@ -23,6 +23,7 @@ pub mod limits;
 pub mod manifest;
 pub mod metadata;
 pub mod observed;
+mod once;
 pub mod plan;
 pub mod plugin;
 pub mod quantity;

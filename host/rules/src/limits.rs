@@ -222,6 +222,8 @@ pub const MAX_KEYS: usize = 16;
 pub const MAX_PUBLISHERS: usize = 500;
 /// Revoked keys, files and minimum releases, together: they travel in one record.
 pub const MAX_REVOCATIONS: usize = 3_000;
+/// Revocations beyond those that only a person's command may add: an index must not use them up.
+pub const MAX_REVOCATIONS_BY_HAND: usize = 500;
 /// The longest life of a release and of a publisher's keys: 400 days.
 pub const MAX_RELEASE_LIFE: Millis = Millis(400 * 86_400_000);
 /// The longest life of a root: a year.

@@ -55,6 +55,7 @@ pub trait Document: Serialize + DeserializeOwned {
 pub struct Keys {
     /// The keys.
     #[n(0)]
+    #[serde(deserialize_with = "crate::once::set")]
     pub keys: BTreeSet<PublicKey>,
     /// At least 1, at most as many as there are keys.
     #[n(1)]
@@ -247,7 +248,7 @@ pub struct Rotation {
     /// When it was made.
     #[n(3)]
     pub issued: Time,
-    /// When the new keys end, at most 400 days later.
+    /// When the new keys end, at most 400 days later; never after the trust in the publisher, which only whoever trusted it prolongs.
     #[n(4)]
     pub expires: Time,
     /// The release keys from now on.
@@ -288,6 +289,7 @@ pub struct Index {
     pub expires: Time,
     /// The newest release of each plugin.
     #[n(4)]
+    #[serde(deserialize_with = "crate::once::map")]
     pub plugins: BTreeMap<PluginName, Newest>,
     /// What is revoked; it only grows.
     #[n(5)]
@@ -315,12 +317,15 @@ pub struct Revocations {
     pub version: u64,
     /// Keys: whatever they signed is void, also where others signed as well and too few are left.
     #[n(1)]
+    #[serde(deserialize_with = "crate::once::set")]
     pub keys: BTreeSet<KeyId>,
     /// Files.
     #[n(2)]
+    #[serde(deserialize_with = "crate::once::set")]
     pub digests: BTreeSet<Digest>,
     /// Releases of a plugin below this number.
     #[n(3)]
+    #[serde(deserialize_with = "crate::once::map")]
     pub minimum: BTreeMap<PluginName, u64>,
 }
 

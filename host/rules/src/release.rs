@@ -47,9 +47,11 @@ pub struct Release {
     pub component: Content,
     /// Every interface that the component imports, with versions.
     #[n(6)]
+    #[serde(deserialize_with = "crate::once::set")]
     pub imports: BTreeSet<String>,
     /// Every interface that it exports, with versions.
     #[n(7)]
+    #[serde(deserialize_with = "crate::once::set")]
     pub exports: BTreeSet<String>,
     /// The oldest contract that it works with.
     #[n(8)]

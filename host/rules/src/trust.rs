@@ -30,6 +30,9 @@ pub struct Trusted {
     /// Since when it is trusted.
     #[n(2)]
     pub since: Time,
+    /// The release keys as the root or the operator last said them: a root that says the same again does not undo a rotation.
+    #[n(3)]
+    pub granted: Keys,
 }
 
 /// The newest release of a plugin that was ever installed here, also when it was removed since.
@@ -453,6 +456,13 @@ impl Trust {
         if !trusted.publisher.release.agree(&signers) {
             return Err(unsigned("the rotation", "the keys before", &trusted.publisher.release));
         }
+        if rotation.release.threshold < trusted.publisher.release.threshold {
+            let message = format!(
+                "`{}` was trusted with {} signatures; a rotation does not lower that",
+                rotation.publisher, trusted.publisher.release.threshold
+            );
+            return Err(Rejection::new(Reason::InvalidMetadata, message));
+        }
         self.unspent(
             rotation.release.keys.iter().chain([&rotation.recovery]),
             &rotation.publisher,
@@ -553,6 +563,44 @@ impl Trust {
         Ok(())
     }
 
+    /// The keys that a revocation ends.
+    fn keys_of(&self, what: &Revocation) -> BTreeSet<KeyId> {
+        match what {
+            Revocation::Key(key) => [*key].into(),
+            Revocation::Publisher(name) => {
+                let publisher = self.publishers.get(name).map(|trusted| &trusted.publisher).into_iter();
+                publisher
+                    .flat_map(|publisher| publisher.release.keys.iter().chain(&publisher.recovery))
+                    .map(PublicKey::id)
+                    .collect()
+            }
+            Revocation::Digest(_) | Revocation::Below { .. } => BTreeSet::new(),
+        }
+    }
+
+    /// Whether a revocation says nothing new.
+    pub(crate) fn is_revoked(&self, what: &Revocation) -> bool {
+        let revoked = &self.metadata.revoked;
+        match what {
+            Revocation::Key(key) => revoked.keys.contains(key),
+            Revocation::Digest(digest) => revoked.digests.contains(digest),
+            Revocation::Below { plugin, minimum } => revoked.minimum.get(plugin).is_some_and(|known| known >= minimum),
+            Revocation::Publisher(_) => false,
+        }
+    }
+
+    /// Whether a revocation would leave too few of the root's keys to sign the next root.
+    pub(crate) fn would_end_root(&self, what: &Revocation) -> bool {
+        let gone = self.keys_of(what);
+        self.metadata.roles.as_ref().is_some_and(|roles| {
+            let keys: BTreeSet<KeyId> = roles.root.keys.iter().map(PublicKey::id).collect();
+            !gone.is_disjoint(&keys)
+                && !roles
+                    .root
+                    .agree(&self.sound(&keys.difference(&gone).copied().collect()))
+        })
+    }
+
     /// Signers without those that are revoked.
     fn sound(&self, signers: &BTreeSet<KeyId>) -> BTreeSet<KeyId> {
         signers.difference(&self.metadata.revoked.keys).copied().collect()
@@ -579,11 +627,16 @@ impl Trust {
         let known = std::mem::take(&mut self.publishers);
         for publisher in &root.publishers {
             let before = known.get(&publisher.name);
-            let trusted = Trusted {
+            let mut trusted = Trusted {
                 publisher: publisher.clone(),
                 rotation: before.map_or(0, |trusted| trusted.rotation),
                 since: before.map_or(at, |trusted| trusted.since),
+                granted: publisher.release.clone(),
             };
+            if let Some(before) = before.filter(|before| before.rotation > 0 && before.granted == publisher.release) {
+                trusted.publisher.release = before.publisher.release.clone();
+                trusted.publisher.recovery = before.publisher.recovery;
+            }
             self.publishers.insert(publisher.name.clone(), trusted);
         }
     }

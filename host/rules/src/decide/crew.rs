@@ -10,7 +10,7 @@ use crate::{
     crew_record::{Crew, CrewPhase, Member},
     effect::Changed,
     event::Event,
-    grant::{Ceiling, effective, gate},
+    grant::{self, Ceiling, effective, gate},
     id::{AgentId, CrewId},
     limits::{MAX_AGENTS, MAX_CREWS},
     plugin::Plugin,
@@ -153,6 +153,19 @@ impl Decision<'_> {
         if member.unsigned && !self.unsigned {
             let message = format!("{plugin}@{version} is not signed; only a host started with `--dev` runs it");
             return Err(Rejection::new(Reason::SignatureMissing, message));
+        }
+        // What a publisher may sign, and the most that it may want, count as they are now, not as they were at the install.
+        let signed = self
+            .state
+            .plugin(member.digest)
+            .filter(|plugin| plugin.signed.is_some());
+        let publisher = self.state.trust().publisher(plugin.publisher());
+        if let (Some(signed), Some(trusted)) = (signed, publisher) {
+            if !trusted.publisher.may_sign(plugin) {
+                let message = format!("`{}` may sign {plugin} here no longer", trusted.publisher.name);
+                return Err(Rejection::new(Reason::SignerUntrusted, message));
+            }
+            grant::within(&signed.manifest, &trusted.publisher.ceiling)?;
         }
         Ok(())
     }

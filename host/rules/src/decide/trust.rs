@@ -16,7 +16,7 @@ use crate::{
     key::KeyId,
     limits::{
         CLOCK_SKEW, MAX_DECISION_BYTES, MAX_PLUGINS, MAX_PUBLISHERS, MAX_REASON_BYTES, MAX_RELEASE_LIFE,
-        MAX_REVOCATIONS, REVOCATION_DRAIN, REVOCATION_SWEEP, TIME_SEEN,
+        MAX_REVOCATIONS, MAX_REVOCATIONS_BY_HAND, REVOCATION_DRAIN, REVOCATION_SWEEP, TIME_SEEN,
     },
     metadata::{Clock, Document, Index, Publisher, Root, Rotation},
     plugin::{Plugin, Signature},
@@ -244,8 +244,18 @@ impl Decision<'_> {
     pub(super) fn revoke(&mut self, what: Revocation, why: &str) -> Result<Reply, Rejection> {
         reason_fits(Some(why))?;
         let trust = self.state.trust();
-        if trust.metadata.revoked.count() >= MAX_REVOCATIONS {
+        if trust.is_revoked(&what) {
+            // An index said so before, and the sweep is patient.
+            self.condemn_fallen();
+            return Ok(Reply::Done);
+        }
+        // A stolen index must not use up the room that a person needs against it.
+        if trust.metadata.revoked.count() >= MAX_REVOCATIONS + MAX_REVOCATIONS_BY_HAND {
             return Err(full());
+        }
+        if trust.would_end_root(&what) {
+            let message = "too few of the root's keys would be left to sign the next root, which is how a key of the root is dropped";
+            return Err(Rejection::new(Reason::Conflict, message));
         }
         let subject = match &what {
             Revocation::Key(key) => key.to_string(),
@@ -256,10 +266,14 @@ impl Decision<'_> {
         };
         self.emit(Event::Revoked { what, at: self.now });
         self.tell(Kind::Revoked, format!("{subject}: {why}"), Changed::Trust);
-        // At once: whoever revokes by hand does not want the sweep's patience.
+        self.condemn_fallen();
+        Ok(Reply::Done)
+    }
+
+    /// At once: whoever revokes by hand does not want the sweep's patience.
+    fn condemn_fallen(&mut self) {
         let fallen: Vec<AgentId> = self.fallen().map(|agent| agent.id).collect();
         self.observed.condemned.extend(fallen);
-        Ok(Reply::Done)
     }
 
     pub(super) fn reset_time(&mut self, why: &str) -> Result<Reply, Rejection> {
@@ -456,7 +470,7 @@ impl State {
         if let Some(publisher) = publisher {
             grant::within(&plugin.manifest, &publisher.ceiling)?;
         }
-        self.contacted(name.publisher(), consent)?;
+        self.contacted(plugin, consent)?;
         self.approved(plugin, consent)?;
         Ok(Signature {
             statement: signed.statement,
@@ -467,13 +481,20 @@ impl State {
         })
     }
 
-    /// The first plugin of a publisher takes its name, typed by a person.
-    fn contacted(&self, publisher: &str, consent: &Consent) -> Result<(), Rejection> {
-        if !self.trust().is_stranger(publisher) || consent.publisher.as_deref() == Some(publisher) {
+    /// The first plugin of a publisher, and one that comes back, take the publisher's name, typed by a person.
+    fn contacted(&self, plugin: &Plugin, consent: &Consent) -> Result<(), Rejection> {
+        let name = &plugin.manifest.plugin.name;
+        let publisher = name.publisher();
+        if !self.is_first_contact(plugin) || consent.publisher.as_deref() == Some(publisher) {
             return Ok(());
         }
         let message = match &consent.publisher {
-            None => format!("no plugin of `{publisher}` was installed here before; type the publisher's name to agree"),
+            None if self.trust().is_stranger(publisher) => {
+                format!("no plugin of `{publisher}` was installed here before; type the publisher's name to agree")
+            }
+            None => format!(
+                "{name} was here before, and no release of it is left to compare this one with; type the publisher's name to agree"
+            ),
             Some(typed) => format!(
                 "the publisher is `{publisher}`, not `{}`",
                 typed.chars().take(64).collect::<String>()

@@ -139,6 +139,7 @@ impl State {
                     // A recovery key that stays keeps the rotations that it signed from being shown again.
                     rotation: known.map_or(0, |known| known.rotation),
                     since: known.map_or(*at, |known| known.since),
+                    granted: publisher.release.clone(),
                 };
                 trust.publishers.insert(publisher.name.clone(), trusted);
                 names.insert(publisher.name.clone());
@@ -154,7 +155,8 @@ impl State {
                 trusted.rotation = rotation.version;
                 trusted.publisher.release = rotation.release.clone();
                 trusted.publisher.recovery = Some(rotation.recovery);
-                trusted.publisher.expires = rotation.expires;
+                // How long it is trusted is not the publisher's to say.
+                trusted.publisher.expires = trusted.publisher.expires.min(rotation.expires);
                 names.insert(name.clone());
             }
             Event::IndexAdopted { index, digest, .. } => trust.adopt_index(index, *digest),

@@ -177,11 +177,14 @@ impl State {
         &self.trust
     }
 
-    /// The newest other release of the same plugin that is installed.
+    /// The newest other release of the same plugin that is installed and not revoked: what an update is compared with.
     #[must_use]
     pub fn newest(&self, of: &Plugin) -> Option<&Plugin> {
-        let same =
-            |plugin: &&Plugin| plugin.manifest.plugin.name == of.manifest.plugin.name && plugin.digest != of.digest;
+        let same = |plugin: &&Plugin| {
+            plugin.manifest.plugin.name == of.manifest.plugin.name
+                && plugin.digest != of.digest
+                && !self.is_void(plugin.digest)
+        };
         let age = |plugin: &&Plugin| {
             (
                 plugin.signed.as_ref().map(|signed| signed.release_seq),
@@ -189,6 +192,15 @@ impl State {
             )
         };
         self.plugins.values().filter(same).max_by_key(age)
+    }
+
+    /// Whether a person has to type the publisher's name to install a plugin: nothing of that publisher was here before, or the plugin was, and no
+    /// release is left that an update could be compared with.
+    #[must_use]
+    pub fn is_first_contact(&self, plugin: &Plugin) -> bool {
+        let name = &plugin.manifest.plugin.name;
+        self.trust.is_stranger(name.publisher())
+            || (self.trust.highest(name).is_some() && self.newest(plugin).is_none())
     }
 
     /// Whether a file must not run, because it, its release, its publisher or too many of its keys are revoked.

@@ -188,6 +188,12 @@ fn a_publisher_changes_its_keys_with_those_of_before_and_its_recovery_key() {
     let plain = || trusting(|_| {});
     let with = |more: Vec<Step>| plain().into_iter().chain(more).collect::<Vec<_>>();
     let turned = || with(vec![Ask(rotate(&turn(1, &[4]), &[1, 9]))]);
+    let renewed = || {
+        rooted(vec![
+            Ask(rotate(&turn(1, &[4]), &[1, 9])),
+            Ask(adopt_root(&next(|_| {}), &[40])),
+        ])
+    };
     let spoiled = |alter: fn(&mut skep_rules::metadata::Rotation)| {
         let mut rotation = turn(1, &[4]);
         alter(&mut rotation);
@@ -204,6 +210,9 @@ fn a_publisher_changes_its_keys_with_those_of_before_and_its_recovery_key() {
         ("by a revoked key", with(vec![revoked_key(1)]), rotate(&turn(1, &[4]), &[1, 9]), Err(ThresholdUnmet)),
         ("by a revoked recovery key", with(vec![revoked_key(9)]), rotate(&turn(1, &[4]), &[1, 9]), Err(ThresholdUnmet)),
         ("one that has none", trusting(|it| it.recovery = None), rotate(&turn(1, &[4]), &[1, 9]), Err(ThresholdUnmet)),
+        ("to fewer signatures", trusting(|it| it.release.threshold = 2), rotate(&turn(1, &[4]), &[1, 2, 9]), Err(InvalidMetadata)),
+        ("the next root does not bring the old key back", renewed(), one().command(), Err(SignerUntrusted)),
+        ("nor take the new one away", renewed(), one().with(|it| it.signers = vec![4]).command(), Ok(())),
         ("to a revoked key", with(vec![revoked_key(4)]), rotate(&turn(1, &[4]), &[1, 9]), Err(Revoked)),
         ("to another's key", plain(), rotate(&turn(1, &[11]), &[1, 9]), Err(Conflict)),
         ("the next is skipped", plain(), rotate(&turn(2, &[4]), &[1, 9]), Err(InvalidMetadata)),
@@ -228,7 +237,7 @@ fn a_publisher_changes_its_keys_with_those_of_before_and_its_recovery_key() {
 #[test]
 fn an_index_and_a_clock_are_adopted_forward_only_and_hold_installs_to_them() {
     use Reason::{
-        Expired, InvalidMetadata, NotYetValid, Overloaded, Revoked, Rollback, SignerUntrusted, ThresholdUnmet,
+        Conflict, Expired, InvalidMetadata, NotYetValid, Overloaded, Revoked, Rollback, SignerUntrusted, ThresholdUnmet,
     };
     let listing = |version, seq, file: Digest| {
         let mut index = index(version, START);
@@ -285,7 +294,8 @@ fn an_index_and_a_clock_are_adopted_forward_only_and_hold_installs_to_them() {
         ("for too long", rooted(vec![]), of(|it| it.expires = later(START, 8)), Err(InvalidMetadata)),
         ("all the revocations that fit, again", rooted(vec![Ask(adopt_index(&many(1, MAX_REVOCATIONS), &[50]))]), adopt_index(&many(2, MAX_REVOCATIONS), &[50]), Ok(())),
         ("more than fit", rooted(vec![revoked_key(99)]), adopt_index(&many(1, MAX_REVOCATIONS), &[50]), Err(Overloaded)),
-        ("one more than fits", rooted(vec![Ask(adopt_index(&many(1, MAX_REVOCATIONS), &[50]))]), revoke(Revocation::Key(key(99).id())), Err(Overloaded)),
+        ("one more than fits, by hand", rooted(vec![Ask(adopt_index(&many(1, MAX_REVOCATIONS), &[50]))]), revoke(Revocation::Key(key(99).id())), Ok(())),
+        ("the last key of the root", rooted(vec![]), revoke(Revocation::Key(key(40).id())), Err(Conflict)),
         ("an older clock", timed(vec![]), adopt_clock(&clock(4, &listed, START), &[60]), Err(Rollback)),
         ("the same clock again", timed(vec![]), adopt_clock(&clock(5, &listed, START), &[60]), Ok(())),
         ("the same number, another clock", timed(vec![]), adopt_clock(&clock(5, &bare, START), &[60]), Err(Rollback)),

@@ -611,3 +611,37 @@ fn what_is_unsigned_runs_only_where_the_host_takes_it() {
     let again = bench.assemble(&CREW.replace("\"crew\"", "\"another\""));
     assert_eq!(again.unwrap_err().reason, Reason::SignatureMissing);
 }
+
+/// Installed is not for ever: what a publisher may sign and want counts when a crew is assembled and when an agent is made ready.
+#[test]
+fn a_publisher_that_is_narrowed_gives_no_more_than_that() {
+    type Narrow = fn(&mut skep_rules::metadata::Publisher);
+    let cases: [(Narrow, Reason); 2] = [
+        (
+            |it| it.plugins = Some(["planner".parse().unwrap()].into()),
+            Reason::SignerUntrusted,
+        ),
+        (
+            |it| it.ceiling.tier = skep_rules::limits::Tier::Small,
+            Reason::CeilingExceeded,
+        ),
+    ];
+    for (narrow, reason) in cases {
+        let mut bench = signed(CREW);
+        let mut acme = publisher("acme", keys(1, &[1, 2, 3]), 9, START);
+        narrow(&mut acme);
+        bench.ask(trust(acme)).unwrap();
+        assert_eq!(
+            assemble(&mut bench, &CREW.replace("\"crew\"", "\"another\"")),
+            Err(reason)
+        );
+        assert_eq!(phase(&bench, "worker"), Phase::Ready, "what runs goes on");
+        bench.restart();
+        bench.pass(0);
+        assert_eq!(
+            phase(&bench, "worker"),
+            Phase::Failed,
+            "until it would be made ready again"
+        );
+    }
+}

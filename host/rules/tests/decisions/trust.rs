@@ -190,7 +190,7 @@ fn a_release_is_installed_when_every_rule_holds() {
 
 #[test]
 fn what_was_installed_before_decides_what_comes_after() {
-    use Reason::{ApprovalRequired, Conflict, InvalidRelease, Revoked, Rollback, SignatureMissing};
+    use Reason::{ApprovalRequired, Conflict, FirstContact, InvalidRelease, Revoked, Rollback, SignatureMissing};
     let with = |more: Vec<Step>| trusting(|_| {}).into_iter().chain(more).collect::<Vec<_>>();
     let has = |ships: &[&Ship]| with(ships.iter().map(|ship| Ask(ship.command())).collect());
     let older = |why: &str| {
@@ -208,10 +208,14 @@ fn what_was_installed_before_decides_what_comes_after() {
             .with(|it| it.plugin.manifest = ship("acme/tool", 1, "").plugin.manifest)
     };
     let untyped = |ship: Ship| ship.with(|it| it.consent.publisher = None);
+    let gone = || with(vec![Ask(one().command()), Ask(remove(first))]);
     // One case per line.
     #[rustfmt::skip]
     let cases: Vec<Case<'_>> = vec![
         ("the next", has(&[&one()]), untyped(two()).command(), Ok(())),
+        ("the next, when the one before is gone", gone(), untyped(two()).command(), Err(FirstContact)),
+        ("and with the name typed again", gone(), two().command(), Ok(())),
+        ("the next, when the one before is revoked", has(&[&one()]).into_iter().chain([below(2)]).collect(), untyped(two()).command(), Err(FirstContact)),
         ("the same again", has(&[&one()]), untyped(one()).command(), Ok(())),
         ("the same again, bare", has(&[&one()]), one().unsigned(), Ok(())),
         ("the same again, removed before", has(&[&one()]).into_iter().chain([Ask(remove(first))]).collect(), one().command(), Ok(())),

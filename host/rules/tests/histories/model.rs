@@ -125,22 +125,40 @@ impl<'a> Model<'a> {
     /// A publisher as it is now, and the number of its last rotation: what the last root or the operator said of it, then its rotations.
     pub(crate) fn publisher(self, name: &str) -> Option<(Publisher, u64)> {
         let mut known: Option<(Publisher, u64)> = None;
+        // The keys as whoever trusts it last said them.
+        let mut granted: Option<Keys> = None;
         for (_, command) in self.accepted {
             let count = known.as_ref().map_or(0, |(_, count)| *count);
             match command {
                 Command::TrustPublisher { publisher, .. } if publisher.name.as_str() == name => {
                     known = Some((publisher.clone(), count));
+                    granted = Some(publisher.release.clone());
                 }
                 Command::AdoptRoot { root, .. } => {
                     let listed = root.publishers.iter().find(|it| it.name.as_str() == name);
-                    known = listed.map(|it| (it.clone(), count));
+                    let rotated = known.take().filter(|(_, count)| *count > 0).map(|(before, _)| before);
+                    known = listed.map(|it| match rotated {
+                        Some(before) if granted.as_ref() == Some(&it.release) => {
+                            let (release, recovery) = (before.release, before.recovery);
+                            (
+                                Publisher {
+                                    release,
+                                    recovery,
+                                    ..it.clone()
+                                },
+                                count,
+                            )
+                        }
+                        _ => (it.clone(), count),
+                    });
+                    granted = listed.map(|it| it.release.clone());
                 }
                 Command::RotateKeys { rotation, .. } if rotation.publisher.as_str() == name => {
                     let (publisher, _) = known.expect("only a trusted publisher rotates");
                     let publisher = Publisher {
                         release: rotation.release.clone(),
                         recovery: Some(rotation.recovery),
-                        expires: rotation.expires,
+                        expires: rotation.expires.min(publisher.expires),
                         ..publisher
                     };
                     known = Some((publisher, rotation.version));
@@ -180,6 +198,12 @@ impl<'a> Model<'a> {
                     let publisher = self.before(at).publisher(name.as_str()).expect("it was trusted then").0;
                     let keys = publisher.release.keys.iter().chain(&publisher.recovery);
                     it.keys.extend(keys.map(id_of));
+                    // And whatever else has signed what is here of theirs.
+                    for (plugin, signed) in self.before(at).installed() {
+                        if plugin.manifest.plugin.name.publisher() == name.as_str() {
+                            it.keys.extend(signed.into_iter().flat_map(|(_, signers, _)| signers));
+                        }
+                    }
                 }
             }
             it
@@ -379,6 +403,10 @@ impl<'a> Model<'a> {
                 !recovered || !enough(&publisher.release, &signers),
                 Reason::ThresholdUnmet,
             ),
+            (
+                rotation.release.threshold < publisher.release.threshold,
+                Reason::InvalidMetadata,
+            ),
         ])?;
         self.spent(
             publisher.name.as_str(),
@@ -438,10 +466,15 @@ impl<'a> Model<'a> {
             }
             _ => false,
         });
-        let untyped = first_contact && consent.publisher.as_deref() != Some(publisher);
+        let fallen = self.fallen(&installed);
+        let standing = |it: &&Installed<'_>| {
+            it.0.manifest.plugin.name == *name && it.0.digest != plugin.digest && !fallen.contains(&it.0.digest)
+        };
+        let comes_back = self.highest(name).is_some() && !installed.iter().any(|it| standing(&it));
+        let untyped = (first_contact || comes_back) && consent.publisher.as_deref() != Some(publisher);
         let newest = installed
             .iter()
-            .filter(|(it, _)| it.manifest.plugin.name == *name)
+            .filter(standing)
             .max_by_key(|(_, signed)| signed.as_ref().map(|(signed, ..)| signed.release.release_seq));
         // Plugins here want scratch space or one host at most, so that is all that can grow.
         let wants = &plugin.manifest.wants;

@@ -101,11 +101,10 @@ async fn checked(shared: &Shared, vetted: &Vetted) -> Answer<Checked> {
         let installed = state
             .plugin(plugin.digest)
             .is_some_and(|known| known.signed.is_some() || vetted.signed.is_none());
-        let publisher = plugin.manifest.plugin.name.publisher();
         Checked {
             plugin: read::plugin(state, plugin),
             installed,
-            first_contact: vetted.signed.is_some() && !installed && state.trust().is_stranger(publisher),
+            first_contact: vetted.signed.is_some() && !installed && state.is_first_contact(plugin),
             update: state
                 .newest(plugin)
                 .filter(|_| !installed)
