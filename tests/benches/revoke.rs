@@ -23,7 +23,7 @@ pub(crate) fn revoke() -> Vec<Value> {
         let start = Instant::now();
         let answer = host.call(
             "POST",
-            "/v1/plugins/test/spinners@1.0.0/revoke",
+            "/v1/plugins/test%2Fspinners@1.0.0/revoke",
             &json!({"reason": "a measurement"}),
         );
         answered.push(start.elapsed());
