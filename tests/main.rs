@@ -32,6 +32,8 @@ mod examples;
 mod fuzz;
 /// An install, killed at each of its writes.
 mod install_crash;
+/// The lines of the README, typed.
+mod readme;
 /// What survives `kill -9`.
 mod recovery;
 /// Files, sockets and output as agents meet them.
