@@ -42,5 +42,5 @@ mod sandbox;
 mod signing;
 /// Plans, dependencies, checks, retries.
 mod trees;
-/// Signed uploads, trust, revocation: the walk of the README, each refusal, dev mode.
+/// Signed uploads, trust, revocation: a walk of publisher and operator, each refusal, dev mode.
 mod trust;

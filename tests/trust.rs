@@ -1,4 +1,4 @@
-//! Trust, as publishers and operators meet it: the walk of the README, each refusal of an upload with its code and nothing left behind, keys that
+//! Trust, as publishers and operators meet it: a walk of both, each refusal of an upload with its code and nothing left behind, keys that
 //! must agree, documents of trust, revocation that reaches what runs, dev mode.
 
 use std::{fs, path::Path, time::Duration};
