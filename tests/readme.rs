@@ -58,7 +58,7 @@ fn lines(document: &str) -> Vec<Line> {
 /// A script that types the lines and ends at the first that does not keep its promise. Commands share one shell, as in a terminal.
 fn script(lines: &[Line], logs: &Path) -> String {
     let mut script = String::from(
-        "trap 'kill $(jobs -p) 2>/dev/null' EXIT\n\
+        "trap 'kill $! 2>/dev/null' EXIT\n\
          check() {\n  [ \"$1\" -eq \"$2\" ] || { echo \"BROKEN: exit $1, not $2\"; exit 1; }\n  out=$3; shift 3\n  \
          for word; do grep -q -e \"$word\" \"$out\" || { echo \"BROKEN: \\`$word\\` is not said\"; exit 1; }; done\n}\n\
          ready() {\n  for i in $(seq 600); do skep agent ls >/dev/null 2>&1 && return; sleep 0.1; done\n  echo 'BROKEN: no host'; exit 1\n}\n",
