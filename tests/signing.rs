@@ -137,7 +137,7 @@ fn what_is_signed_verifies_line_by_line() {
         .says(&["signature   untrusted"]);
     let untrusted = skep(at, &["verify", "worker.wasm", "--explain"]).exits(6);
     let id = made["keys"][0].as_str().unwrap();
-    untrusted.says(&[id, "code: signer-untrusted", "skep key trust", "skipped  interfaces"]);
+    untrusted.says(&[id, "code: signer-untrusted", "--key FILE.pub", "skipped  interfaces"]);
 }
 
 #[test]

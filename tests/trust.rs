@@ -77,7 +77,7 @@ fn a_publisher_and_an_operator_walk_offline() {
         .exits(8)
         .says(&[
             "first-contact",
-            "skep plugin install worker-1.1.0.wasm --publisher acme",
+            "skep plugin install worker-1.1.0.wasm --data-dir data --publisher acme",
         ]);
     offline(
         operator,
@@ -111,7 +111,8 @@ fn a_publisher_and_an_operator_walk_offline() {
         .find_map(|line| line.split_once("skep plugin install "));
     let command = command.expect("the command that agrees is printed").1;
     let arguments: Vec<&str> = ["plugin", "install"].into_iter().chain(command.split(' ')).collect();
-    offline(operator, &arguments)
+    // As it is: it names the data directory itself.
+    skep(operator, &arguments)
         .exits(0)
         .says(&["installed acme/worker@1.2.0"]);
     offline(operator, &["plugin", "ls"])

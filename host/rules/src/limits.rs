@@ -182,9 +182,11 @@ pub const MAX_WATCHERS: usize = 1_000;
 
 /// Connections of clients at a time: each holds a buffer and at most one request.
 pub const MAX_CONNECTIONS: usize = 2_048;
-/// Plugins being uploaded at a time: each is held in memory until it is compiled, and a publisher whose uploads wait for each other must not be
-/// able to hold up everybody's.
+/// Plugins being uploaded at a time: each is held in memory, twice while it is compiled, until it is installed or refused.
 pub const MAX_UPLOADS: usize = 8;
+/// Uploads of one publisher that are compiled or wait for it; more are refused. They wait for each other and hold places of [`MAX_UPLOADS`]
+/// meanwhile, of which two publishers together must not have all.
+pub const MAX_PUBLISHER_UPLOADS: usize = 3;
 /// A request must have its headers by then, and all of its body in the same time again.
 pub const REQUEST_HEAD: Millis = Millis(10_000);
 /// A request that does not ask to wait is answered by then.

@@ -28,7 +28,11 @@ static LIST: LazyLock<List> = LazyLock::new(|| {
 });
 
 /// When this binary was built, as its build script said.
-fn built_at() -> Time {
+///
+/// # Panics
+/// Never: the build script writes a number.
+#[must_use]
+pub fn built_at() -> Time {
     let seconds: u64 = env!("SKEP_BUILT_SECONDS")
         .parse()
         .expect("the build script writes a number");

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -90,6 +90,8 @@ pub(crate) struct Decided {
 pub(crate) struct Driver {
     /// The shard's lock. Never held across a wait, except for the store's back-pressure.
     core: Mutex<Core>,
+    /// Held for reading from the time that an artifact's bytes are kept until its row is, and for writing while it is decided that bytes go.
+    kept: RwLock<()>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) feed: Feed,
@@ -167,6 +169,7 @@ impl Driver {
                 entries: 0,
                 bytes: 0,
             }),
+            kept: RwLock::default(),
             store,
             clock,
             waiters: Mutex::default(),
@@ -250,8 +253,25 @@ impl Driver {
         Ok(())
     }
 
+    /// Keeps an artifact: its bytes, durably, and then its row, which travels with the next batch. Waits for the disk.
+    pub(crate) fn keep_artifact(&self, bytes: &[u8], key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {
+        let _kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        self.store.blobs().put(bytes)?;
+        self.ride(key, value)
+    }
+
+    /// Removes the bytes of a plugin, unless they are an artifact's too. Waits for the disk.
+    pub(crate) fn remove_blob(&self, digest: Digest) -> Result<(), Error> {
+        // Whoever keeps an artifact of the same bytes has its row already, or finds the bytes gone and keeps them anew.
+        let _going = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_artifact(digest)? {
+            self.store.blobs().remove(crate::perform::blob(digest))?;
+        }
+        Ok(())
+    }
+
     /// Keeps a row that travels with the next batch.
-    pub(crate) fn ride(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {
+    fn ride(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {
         let mut core = self.core()?;
         if core.riders.len() >= MAX_RIDERS && !core.riders.contains_key(&key) {
             let message = "too many artifacts were stored since anything else happened";
@@ -270,7 +290,7 @@ impl Driver {
     }
 
     /// Whether any crew has an artifact of these bytes: then they are not a plugin's alone.
-    pub(crate) fn is_artifact(&self, digest: Digest) -> Result<bool, Error> {
+    fn is_artifact(&self, digest: Digest) -> Result<bool, Error> {
         if self.core()?.riders.keys().any(|key| key.ends_with(digest.as_bytes())) {
             return Ok(true);
         }
@@ -531,7 +551,7 @@ impl Driver {
     }
 
     fn waiters(&self) -> MutexGuard<'_, BTreeMap<TaskId, Vec<oneshot::Sender<()>>>> {
-        self.waiters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lock. A decision that panicked has left a state that nobody may rely on: the host ends.

@@ -39,7 +39,7 @@ pub(crate) fn read_from(file: fs::File, path: &Path, most: u64) -> Result<Vec<u8
     Ok(bytes)
 }
 
-/// Makes a file with these bytes; one that is there already stays as it is.
+/// Makes a file with these bytes, durably; one that is there already stays as it is.
 ///
 /// # Errors
 /// [`Exit::Conflict`] when it is there already.
@@ -56,15 +56,14 @@ pub(crate) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
         _ => anyhow::Error::from(error).context(format!("cannot write {}", path.display())),
     })?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    // A name that a crash takes back would take the key with it.
+    let written = written.and_then(|()| fs::File::open(folder(path))?.sync_all());
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Puts bytes in place of a file. After a crash the file is the old one or the new one.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder(path);
     let put = || {
         let mut file = tempfile::Builder::new()
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
@@ -75,4 +74,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         fs::File::open(folder)?.sync_all()
     };
     put().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The folder that a file lies in.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
 }

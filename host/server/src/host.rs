@@ -24,6 +24,7 @@ use crate::{
     install::Place,
     perform::Side,
     shutdown,
+    uploads::Uploads,
 };
 
 /// How a host is set up.
@@ -193,7 +194,7 @@ pub(crate) struct Shared {
     pub(crate) token: skep_rules::id::Digest,
     /// Recovered and resumed.
     pub(crate) ready: AtomicBool,
-    pub(crate) uploads: tokio::sync::Semaphore,
+    pub(crate) uploads: Uploads,
     pub(crate) runner: Arc<Runner>,
     /// Where the files of plugins come and go.
     pub(crate) place: Place,
@@ -271,7 +272,7 @@ impl Host {
             started_at,
             token: skep_rules::id::Digest::of(token.as_bytes()),
             ready: AtomicBool::new(false),
-            uploads: tokio::sync::Semaphore::new(skep_rules::limits::MAX_UPLOADS),
+            uploads: Uploads::new(),
             watchers: Arc::new(tokio::sync::Semaphore::new(skep_rules::limits::MAX_WATCHERS)),
             openapi: std::sync::OnceLock::new(),
         });

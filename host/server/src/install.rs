@@ -2,7 +2,11 @@
 //! of the file read: manifest and shape, the interfaces against what was signed, the ceiling, what a person has agreed to, compilation, the
 //! file itself, the record. A step that refuses leaves nothing behind, and what a crash leaves behind is gone at the next start.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use skep_rules::{
     command::{Command, Consent},
@@ -163,8 +167,8 @@ impl Vetted {
     pub(crate) fn install(self, driver: &Driver, place: &Place) -> Result<Installed, Error> {
         let digest = self.plugin.digest;
         // One at a time: what a refused installation clears away must not be another's.
-        let _alone = place.alone.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        place.intend(digest)?;
+        let mut pending = place.alone();
+        place.intend(&mut pending, digest)?;
         let decided = driver
             .store
             .blobs()
@@ -184,13 +188,12 @@ impl Vetted {
             Ok(decided) => {
                 let already = matches!(decided.reply, Reply::Installed { already: true, .. });
                 Ok(Installed {
-                    digest,
                     already,
                     position: decided.position,
                 })
             }
             Err(error) => {
-                place.clear(driver, digest)?;
+                place.end(&mut pending, driver, digest)?;
                 Err(error)
             }
         }
@@ -200,8 +203,6 @@ impl Vetted {
 /// An installation that is decided.
 #[derive(Debug)]
 pub(crate) struct Installed {
-    /// The file.
-    pub(crate) digest: Digest,
     /// It was there before.
     pub(crate) already: bool,
     /// Nobody may be told before this is durable.
@@ -214,8 +215,12 @@ pub(crate) struct Place {
     marks: PathBuf,
     cache: PathBuf,
     /// Held while a file and its record come or go. Never held across a wait for a client.
-    alone: std::sync::Mutex<()>,
+    alone: Mutex<Pending>,
 }
+
+/// How many operations have marked a file and are not settled. Its mark and its bytes are the last one's to remove: only then is everything
+/// durable that was decided about it.
+type Pending = BTreeMap<Digest, usize>;
 
 impl Place {
     /// In a data directory.
@@ -223,28 +228,33 @@ impl Place {
         Place {
             marks: data_dir.join(data_dir::INSTALLING),
             cache: data_dir.join(data_dir::CACHE),
-            alone: std::sync::Mutex::default(),
+            alone: Mutex::default(),
         }
     }
 
     /// Marks a file whose record comes or goes, durably: a crash before both are done is noticed at the next start.
-    fn intend(&self, digest: Digest) -> Result<(), Error> {
-        data_dir::mark(&self.marks, &digest.to_string()).map_err(Error::File)
+    fn intend(&self, pending: &mut Pending, digest: Digest) -> Result<(), Error> {
+        data_dir::mark(&self.marks, &digest.to_string()).map_err(Error::File)?;
+        *pending.entry(digest).or_default() += 1;
+        Ok(())
     }
 
-    /// Both are done.
-    pub(crate) fn settle(&self, digest: Digest) {
+    fn alone(&self) -> MutexGuard<'_, Pending> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unmark(&self, digest: Digest) {
         // A mark that stays is looked at again at the next start, nothing worse.
         drop(std::fs::remove_file(self.marks.join(digest.to_string())));
     }
 
-    /// Removes the record of a plugin. Its file goes with [`Place::clear`] when that is durable.
+    /// Removes the record of a plugin. Its file goes with [`Place::settle`] when that is durable.
     ///
     /// # Errors
     /// When the rules refuse.
     pub(crate) fn remove(&self, driver: &Driver, digest: Digest) -> Result<Position, Error> {
-        let _alone = self.alone.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.intend(digest)?;
+        let mut pending = self.alone();
+        self.intend(&mut pending, digest)?;
         let decided = driver.decide(Vec::new(), |_, _, _| {
             Ok(Command::RemovePlugin {
                 digest,
@@ -252,30 +262,33 @@ impl Place {
             })
         });
         if decided.is_err() {
-            self.settle(digest);
+            self.end(&mut pending, driver, digest)?;
         }
         Ok(decided?.position)
     }
 
-    /// Clears away the file and the code of a plugin that has no record.
+    /// Ends an operation whose decision is durable. The last one about a file takes its mark away, and the file and its code where it has no
+    /// record. Waits for the disk.
     ///
     /// # Errors
     /// When the store or the disk fails; the mark stays then.
-    pub(crate) fn clear_alone(&self, driver: &Driver, digest: Digest) -> Result<(), Error> {
-        let _alone = self.alone.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.clear(driver, digest)
+    pub(crate) fn settle(&self, driver: &Driver, digest: Digest) -> Result<(), Error> {
+        self.end(&mut self.alone(), driver, digest)
     }
 
-    fn clear(&self, driver: &Driver, digest: Digest) -> Result<(), Error> {
+    fn end(&self, pending: &mut Pending, driver: &Driver, digest: Digest) -> Result<(), Error> {
+        let others = pending.remove(&digest).unwrap_or_default().saturating_sub(1);
+        if others > 0 {
+            pending.insert(digest, others);
+            return Ok(());
+        }
         let (installed, _) = driver.read(|state| state.plugin(digest).is_some())?;
         if !installed {
             self.uncache(|name| name.starts_with(&digest.to_string()))
                 .map_err(Error::File)?;
-            if !driver.is_artifact(digest)? {
-                driver.store.blobs().remove(blob(digest))?;
-            }
+            driver.remove_blob(digest)?;
         }
-        self.settle(digest);
+        self.unmark(digest);
         Ok(())
     }
 
@@ -291,7 +304,7 @@ impl Place {
                 tracing::info!(%digest, "a file without a record is removed: its installation or removal was cut short");
                 store.blobs().remove(blob(digest))?;
             }
-            self.settle(digest);
+            self.unmark(digest);
         }
         self.uncache(|name| {
             let digest = name.get(..64).and_then(|digest| digest.parse::<Digest>().ok());
@@ -333,4 +346,62 @@ pub(crate) fn note(driver: &Driver, what: &str, error: &Error) {
 /// The public keys that a signed document of trust may be verified with.
 pub(crate) fn keys(driver: &Driver) -> Result<std::collections::BTreeSet<PublicKey>, Error> {
     Ok(driver.read(|state| state.trust().keys())?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Host, Options};
+
+    /// An upload of the bundled echo, vetted by a host that takes what nobody signed.
+    fn vetted(driver: &Driver) -> Vetted {
+        let echo = skep_bundled::get("echo").unwrap();
+        let manifest = skep_rules::manifest::Manifest::parse(echo.manifest).unwrap();
+        let upload = Upload {
+            component: skep_runtime::plugin::embed(echo.component, &manifest).unwrap(),
+            ..Upload::default()
+        };
+        vet(driver, upload, Agreed::Said).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_mark_stays_until_the_last_operation_on_its_file_is_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dev: true,
+            work: false,
+            ..Options::new(dir.path().join("data"))
+        };
+        let host = Host::start(options).await.unwrap();
+        let (driver, place) = (&host.shared.driver, &host.shared.place);
+        let first = vetted(driver);
+        let digest = first.plugin.digest;
+        let there = || {
+            let marked = place.marks.join(digest.to_string()).exists();
+            (marked, driver.store.blobs().read(blob(digest), 0, 1).is_ok())
+        };
+
+        first.install(driver, place).unwrap();
+        place.remove(driver, digest).unwrap();
+        // Who installed it wakes while the removal is on its way to the disk.
+        place.settle(driver, digest).unwrap();
+        assert_eq!(there(), (true, true));
+        place.settle(driver, digest).unwrap();
+        assert_eq!(there(), (false, false));
+
+        vetted(driver).install(driver, place).unwrap();
+        place.remove(driver, digest).unwrap();
+        vetted(driver).install(driver, place).unwrap();
+        place.settle(driver, digest).unwrap();
+        // Neither may a removal that is refused take the mark of those that are under way.
+        place.remove(driver, digest).unwrap();
+        place.remove(driver, digest).unwrap_err();
+        assert_eq!(there(), (true, true));
+        place.settle(driver, digest).unwrap();
+        place.settle(driver, digest).unwrap();
+        assert_eq!(there(), (true, true));
+        place.settle(driver, digest).unwrap();
+        assert_eq!(there(), (false, false));
+        host.stop().await.unwrap();
+    }
 }

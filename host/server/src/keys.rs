@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -82,6 +82,27 @@ impl KeyFile {
     fn ledger(&self) -> PathBuf {
         self.path.with_extension("releases.json")
     }
+}
+
+/// Keeps others from signing with these keys until the files are dropped: two that read a ledger at once would give away one number twice.
+/// Waits for them.
+///
+/// # Errors
+/// When a key cannot be opened or locked.
+pub(crate) fn lock(keys: &[KeyFile]) -> Result<Vec<std::fs::File>> {
+    let mut files = BTreeMap::new();
+    for key in keys {
+        let file = files::open(&key.path)?;
+        let about = file.metadata()?;
+        // In one order for everybody, and each only once, under whatever names it was given: nobody waits for themselves.
+        files.insert((about.dev(), about.ino()), (file, &key.path));
+    }
+    let lock = |(file, path): (std::fs::File, &PathBuf)| {
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(file)
+    };
+    files.into_values().map(lock).collect()
 }
 
 /// Reads a public key file.
@@ -170,6 +191,21 @@ fn refuse(path: &Path, refused: &Refused) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_locked_once_under_all_its_names_and_against_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = KeyFile::create(dir.path(), &"acme".parse().unwrap()).unwrap();
+        let other = dir.path().join("other.key");
+        std::fs::hard_link(&key.path, &other).unwrap();
+        let held = lock(&[KeyFile::read(&key.path).unwrap(), KeyFile::read(&other).unwrap()]).unwrap();
+        assert_eq!(held.len(), 1);
+        let file = files::open(&key.path).unwrap();
+        let try_lock = || rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        assert!(try_lock().is_err());
+        drop(held);
+        try_lock().unwrap();
+    }
 
     #[test]
     fn a_ledger_remembers_and_does_not_guess() {

@@ -15,4 +15,5 @@ mod perform;
 mod read;
 mod shutdown;
 pub mod telemetry;
+mod uploads;
 pub mod words;

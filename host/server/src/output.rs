@@ -111,6 +111,15 @@ impl Output {
         }
     }
 
+    /// What a question is about, on standard error: where a person is `asked` and can answer, it is shown with `--quiet` too.
+    pub(crate) fn subject(&self, text: &str, asked: bool) {
+        let shown = Output {
+            quiet: self.quiet && !(asked && self.interactive),
+            ..self.clone()
+        };
+        shown.note(text);
+    }
+
     /// Whether a person can be asked.
     pub(crate) fn interactive(&self) -> bool {
         self.interactive

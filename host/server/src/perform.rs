@@ -182,9 +182,12 @@ fn put_artifact(driver: &Driver, lease: Lease, bytes: &[u8], media: String) -> R
     let Some(crew) = crew_of(driver, lease)? else {
         return Ok(HostReply::Refused(Reason::Fenced));
     };
-    let digest = Digest::from_bytes(driver.store.blobs().put(bytes)?.0);
-    let artifact = Artifact { digest, size, media };
-    driver.ride(artifact_key(crew, digest), encode(&artifact))?;
+    let artifact = Artifact {
+        digest: Digest::of(bytes),
+        size,
+        media,
+    };
+    driver.keep_artifact(bytes, artifact_key(crew, artifact.digest), encode(&artifact))?;
     Ok(HostReply::Artifact(artifact))
 }
 

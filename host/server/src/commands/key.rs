@@ -278,7 +278,10 @@ fn trust(context: &Context, args: &TrustArgs) -> Result<()> {
     };
     let session = Session::open(context, true)?;
     for key in publisher.release.keys.iter().chain(&publisher.recovery) {
-        context.output.note(&format!("{}\n  {}", key.id(), words::of(key.id())));
+        // They are what the question is about.
+        context
+            .output
+            .subject(&format!("{}\n  {}", key.id(), words::of(key.id())), true);
     }
     let name = &publisher.name;
     // Where nobody can be asked, the name on the command line is the name that was typed.

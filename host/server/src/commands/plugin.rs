@@ -21,7 +21,7 @@ use super::{
     verify::beside,
 };
 use crate::{
-    cli::Exit,
+    cli::{Exit, Global},
     client::{Client, Form, escape},
     failure::Failure,
     files,
@@ -232,7 +232,7 @@ fn install_and_print(context: &Context, args: &Install) -> Result<Exit> {
     let title = format!("{}@{}", plugin.name, plugin.version);
     if !checked.installed {
         let trust: Trust = session.wait(client.get("/v1/keys"))?;
-        show(context, plugin, &trust);
+        show(context, plugin, &trust, args.asks(&checked, context.global.yes));
         form = agree(&session, context, args, &checked, form)?;
     }
     let installed: Plugin = session.wait(client.upload("/v1/plugins", form))?;
@@ -247,8 +247,54 @@ fn install_and_print(context: &Context, args: &Install) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+impl Install {
+    /// Whether it comes with Skep.
+    fn is_bundled(&self) -> bool {
+        self.source.starts_with("bundled:")
+    }
+
+    /// Whether a question follows where somebody can answer one; `yes` as `--yes` says.
+    fn asks(&self, checked: &Checked, yes: bool) -> bool {
+        let wider = checked.update.as_ref().is_some_and(|update| !update.wider.is_empty());
+        let agreed = self.publisher.is_some() || self.is_bundled();
+        checked.first_contact && !agreed
+            || wider && self.approve.is_none()
+            || !(checked.first_contact || wider || agreed || yes)
+    }
+
+    /// The command line as it was given, for a shell; never with the token, which is nobody's to read in a terminal.
+    fn again(&self, global: &Global) -> String {
+        let mut line = format!("skep plugin install {}", quoted(&self.source));
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let given = [
+            ("--sig", path(&self.sig)),
+            ("--publisher", self.publisher.clone()),
+            ("--approve", self.approve.clone()),
+            ("--allow-downgrade", self.allow_downgrade.clone()),
+            ("--host", global.host.clone()),
+            ("--data-dir", path(&global.data_dir)),
+            ("--config", path(&global.config)),
+        ];
+        for (flag, value) in given {
+            if let Some(value) = value {
+                line.push_str(&format!(" {flag} {}", quoted(&value)));
+            }
+        }
+        line
+    }
+}
+
+/// A word of a command line, in quotes where a POSIX shell would take it for something else.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
+    match !word.is_empty() && word.bytes().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// Shows the sheet, with who signed it and what of its wants the publisher may be given.
-fn show(context: &Context, plugin: &Plugin, trust: &Trust) {
+fn show(context: &Context, plugin: &Plugin, trust: &Trust, asked: bool) {
     let (publisher, _) = plugin.name.split_once('/').unwrap_or_default();
     let trusted = trust
         .publishers
@@ -266,7 +312,7 @@ fn show(context: &Context, plugin: &Plugin, trust: &Trust) {
     if plugin.signature.state == Standing::Unsigned {
         text.push_str("! UNSIGNED: nobody vouches for this file.\n");
     }
-    context.output.note(text.trim_end());
+    context.output.subject(text.trim_end(), asked);
 }
 
 /// What a person agrees to, asked for where it was not said on the command line.
@@ -274,12 +320,12 @@ fn agree(session: &Session<'_>, context: &Context, args: &Install, checked: &Che
     let plugin = &checked.plugin;
     let (publisher, _) = plugin.name.split_once('/').unwrap_or_default();
     let mut form = form;
-    let mut agreed = args.publisher.is_some() || args.source.starts_with("bundled:");
+    let mut agreed = args.publisher.is_some() || args.is_bundled();
     let mut missing = Vec::new();
     let mut reason = Reason::FirstContact;
     if checked.first_contact {
         let question = format!("no plugin of `{publisher}` was installed here before; type its name to agree: ");
-        let typed = match (&args.publisher, args.source.starts_with("bundled:")) {
+        let typed = match (&args.publisher, args.is_bundled()) {
             (Some(typed), _) => Some(typed.clone()),
             // Whoever names a plugin of this binary has named its publisher.
             (None, true) => Some(bundled::PUBLISHER.to_owned()),
@@ -298,7 +344,9 @@ fn agree(session: &Session<'_>, context: &Context, args: &Install, checked: &Che
         let exact = format!("{}..{}", update.from, update.to);
         let before: Plugin = session.wait(session.client().get(&path(&update.from.to_string(), "")))?;
         if let Some(diff) = Diff::of(&scan(&before), &scan(plugin)) {
-            context.output.note(diff.to_text().trim_end());
+            context
+                .output
+                .subject(diff.to_text().trim_end(), args.approve.is_none());
         }
         let approval = match &args.approve {
             Some(given) => Some(given.clone()),
@@ -322,21 +370,7 @@ fn agree(session: &Session<'_>, context: &Context, args: &Install, checked: &Che
             Reason::ApprovalRequired => "it asks for more than what is installed, and nobody can be asked here",
             _ => "it is the first plugin of its publisher, and nobody can be asked here",
         };
-        let source = &args.source;
-        let sig = args
-            .sig
-            .as_ref()
-            .map(|sig| format!(" --sig {}", sig.display()))
-            .unwrap_or_default();
-        let typed = args
-            .publisher
-            .as_ref()
-            .map(|typed| format!(" --publisher {typed}"))
-            .unwrap_or_default();
-        let next = format!(
-            "if you agree: skep plugin install {source}{sig}{typed} {}",
-            missing.join(" ")
-        );
+        let next = format!("if you agree: {} {}", args.again(&context.global), missing.join(" "));
         return Err(Failure::of(reason, message).next(next).into());
     }
     if !agreed {
@@ -375,5 +409,40 @@ fn scan(plugin: &Plugin) -> Scan {
         manifest: Some(plugin.manifest.clone()),
         exports: plugin.exports.clone(),
         imports: plugin.imports.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{self, Cli};
+
+    #[test]
+    fn the_command_to_type_is_the_one_that_was_typed() {
+        let typed = [
+            "skep",
+            "plugin",
+            "install",
+            "my dir/it's.wasm",
+            "--allow-downgrade",
+            "$(id)",
+            "--data-dir",
+            "/d",
+            "--host",
+            "http://127.0.0.1:1",
+            "--token",
+            "secret",
+            "-q",
+        ];
+        let cli = Cli::try_parse_from(typed).unwrap();
+        let cli::Command::Plugin(Command::Install(args)) = &cli.command else {
+            panic!("another command")
+        };
+        assert_eq!(
+            args.again(&cli.global),
+            r"skep plugin install 'my dir/it'\''s.wasm' --allow-downgrade '$(id)' --host http://127.0.0.1:1 --data-dir /d"
+        );
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     cli::Exit,
     failure::Failure,
     files,
-    keys::{KeyFile, Last, Ledger},
+    keys::{self, KeyFile, Last, Ledger},
     output::time,
 };
 
@@ -124,12 +124,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Signs a plugin. The ledgers are written before the envelope can be.
+/// Signs a plugin. The ledgers are written before the envelope can be, and nobody else signs with these keys meanwhile.
 fn sign_release(args: &Args, keys: &[KeyFile]) -> Result<(Envelope, Release)> {
     let file = &args.file;
     let component = read_component(file)?;
     let plugin = plugin::read(&component).map_err(|refused| refuse(file, &refused))?;
     let name = &plugin.manifest.plugin.name;
+    let _alone = keys::lock(keys)?;
     let ledgers: Vec<Ledger> = keys.iter().map(Ledger::read).collect::<Result<_>>()?;
     let last = ledgers
         .iter()

@@ -68,9 +68,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     })?;
     match explained.failure() {
         None => Ok(Exit::Done),
-        Some(refused) => Err(Failure::of(refused.reason, refused.message.clone())
-            .at(&args.file, "", None)
-            .into()),
+        Some(refused) => {
+            let failure = Failure::of(refused.reason, refused.message.clone()).at(&args.file, "", None);
+            // Without a key nobody is trusted here, whatever hosts say.
+            Err(
+                match args.signer.keys.is_empty() && refused.reason == Reason::SignerUntrusted {
+                    true => failure.next("name the publisher's key with `--key FILE.pub`").into(),
+                    false => failure.into(),
+                },
+            )
+        }
     }
 }
 

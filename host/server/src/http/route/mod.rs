@@ -17,6 +17,17 @@ use std::sync::Arc;
 use super::problem::Answer;
 use crate::driver::{Driver, Error};
 
+/// Runs something to its end, also when the client goes away meanwhile: half of it would leave files behind.
+async fn owned<T: Send + 'static>(
+    driver: &Arc<Driver>,
+    work: impl Future<Output = Answer<T>> + Send + 'static,
+) -> Answer<T> {
+    match driver.blocking.spawn(work).await {
+        Ok(done) => done,
+        Err(_) => Err(super::problem::Refusal::panicked()),
+    }
+}
+
 /// Runs something that waits for the disk where waiting is allowed.
 async fn blocking<T: Send + 'static>(
     driver: &Arc<Driver>,

@@ -20,7 +20,7 @@ use skep_rules::{
     trust::Revocation,
 };
 
-use super::{blocking, upload};
+use super::{blocking, owned, upload};
 use crate::{
     driver::{ADMIN, Driver, Error},
     host::Shared,
@@ -79,8 +79,8 @@ pub(crate) async fn install(
 ) -> Answer<axum::response::Response> {
     use axum::response::IntoResponse as _;
 
-    // Held until the answer: few uploads at a time bound what they hold together.
-    let _permit = shared.uploads.acquire().await.expect("the semaphore is never closed");
+    // Held until the upload is dealt with, whether or not anybody waits for the answer: few at a time bound what they hold together.
+    let permit = shared.uploads.enter().await;
     let upload = upload::read(request).await?;
     let agreed = if query.check { Agreed::All } else { Agreed::Said };
     let vetted = blocking(&shared.driver, move |driver| {
@@ -90,7 +90,13 @@ pub(crate) async fn install(
     if query.check {
         return Ok(Json(checked(&shared, &vetted).await?).into_response());
     }
-    let (status, plugin) = accept(&shared, vetted).await?;
+    let turn = shared.uploads.queue(vetted.plugin.manifest.plugin.name.publisher())?;
+    let on = Arc::clone(&shared);
+    let (status, plugin) = owned(&shared.driver, async move {
+        let _held = (permit, turn);
+        accept(&on, vetted).await
+    })
+    .await?;
     Ok((status, Json(plugin)).into_response())
 }
 
@@ -120,10 +126,12 @@ async fn accept(shared: &Arc<Shared>, vetted: Vetted) -> Answer<(StatusCode, Plu
     let what = format!("{}@{}", about.name, about.version);
     let tier = vetted.plugin.manifest.limits.tier.unwrap_or_default();
     let digest = vetted.plugin.digest;
-    let compiled = shared
-        .runner
-        .compile(about.name.publisher(), tier, digest, vetted.component())
-        .await;
+    let publisher = about.name.publisher();
+    let compiled = tokio::select! {
+        compiled = shared.runner.compile(publisher, tier, digest, vetted.component()) => compiled,
+        // What the compiler leaves behind is removed at the next start.
+        () = shared.driver.stopping.cancelled() => return Err(Error::Stopping.into()),
+    };
     let on = Arc::clone(shared);
     let installed = blocking(&shared.driver, move |driver| {
         let installed = match compiled {
@@ -134,7 +142,8 @@ async fn accept(shared: &Arc<Shared>, vetted: Vetted) -> Answer<(StatusCode, Plu
     })
     .await?;
     shared.driver.store.wait(installed.position).await?;
-    shared.place.settle(installed.digest);
+    let on = Arc::clone(shared);
+    blocking(&shared.driver, move |driver| on.place.settle(driver, digest)).await?;
     let found = shared
         .driver
         .read_durable(|state| state.plugin(digest).map(|plugin| read::plugin(state, plugin)))
@@ -231,10 +240,14 @@ fn meant<'a>(state: &'a Records, reference: &str) -> Result<&'a Record, Rejectio
 pub(crate) async fn remove(State(shared): State<Arc<Shared>>, Path(reference): Path<String>) -> Answer<Json<Plugin>> {
     let Json(plugin) = find(&shared.driver, &reference).await?;
     let (on, digest) = (Arc::clone(&shared), plugin.digest);
-    let position = blocking(&shared.driver, move |driver| on.place.remove(driver, digest)).await?;
-    shared.driver.store.wait(position).await?;
-    let on = Arc::clone(&shared);
-    blocking(&shared.driver, move |driver| on.place.clear_alone(driver, digest)).await?;
+    owned(&shared.driver, async move {
+        let place = Arc::clone(&on);
+        let position = blocking(&on.driver, move |driver| place.place.remove(driver, digest)).await?;
+        on.driver.store.wait(position).await?;
+        let place = Arc::clone(&on);
+        blocking(&on.driver, move |driver| place.place.settle(driver, digest)).await
+    })
+    .await?;
     Ok(Json(plugin))
 }
 
