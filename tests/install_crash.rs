@@ -110,9 +110,25 @@ fn traced(pid: u32) -> bool {
     statuses.into_iter().all(|status| !status.contains("TracerPid:\t0\n"))
 }
 
+/// Whether this machine has the tracer, and lets it at a process that it has not started: some let nobody but root.
 fn can_trace() -> bool {
-    let run = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
-    run.is_ok_and(|output| output.status.success())
+    let Ok(mut sleeper) = Command::new("sleep").arg("60").spawn() else {
+        return false;
+    };
+    let tracer = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-p", &sleeper.id().to_string()])
+        .stderr(Stdio::null())
+        .spawn();
+    let can = tracer.is_ok_and(|tracer| {
+        let mut tracer = Tracer(tracer);
+        until("the tracer is there, or has given up", || {
+            let refused = tracer.0.try_wait().expect("a child can be asked").is_some();
+            (refused || traced(sleeper.id())).then_some(!refused)
+        })
+    });
+    let _ = sleeper.kill();
+    let _ = sleeper.wait();
+    can
 }
 
 fn copy(from: &Path, to: &Path) {
