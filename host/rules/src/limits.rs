@@ -110,6 +110,8 @@ pub const MAX_ENV: usize = 64;
 pub const MAX_LIVE_TASKS: usize = 100_000;
 /// Plugins installed on one host.
 pub const MAX_PLUGINS: usize = 10_000;
+/// Plugins whose newest number is remembered, those that were removed included: what stands against older ones never leaves memory.
+pub const MAX_KNOWN_PLUGINS: usize = 20_000;
 /// An idempotency key.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 /// How long an idempotency key is remembered.

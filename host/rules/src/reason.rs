@@ -87,7 +87,7 @@ reasons! {
     42 Rollback "rollback": "Something newer was seen before: this is an older release or document.", "Install the newest release; `--allow-downgrade REASON` installs an older one on the record.";
     43 Revoked "revoked": "The key, the file or the release was revoked.", "Do not run it; ask its publisher for a release that is not revoked.";
     44 ApprovalRequired "approval-required": "The update asks for more than the release that is installed, and nobody has approved that.", "Read `skep plugin diff`, then install it again and approve.";
-    45 FirstContact "first-contact": "It would be the first plugin of this publisher here, and nobody has typed the publisher's name.", "Install it again and type the name: `--publisher NAME`.";
+    45 FirstContact "first-contact": "No release of this publisher, or of this plugin, is here to compare it with, and nobody has typed the publisher's name.", "Install it again and type the name: `--publisher NAME`.";
     46 CeilingExceeded "ceiling-exceeded": "The plugin wants more than its publisher may be given on this host.", "Raise the publisher's ceiling with `skep key trust`, if you mean it.";
     47 InvalidMetadata "invalid-metadata": "A document of trust is not one, or says something that cannot be.", "Correct the place that the message names and sign it again.";
     48 UnsupportedHost "unsupported-host": "The plugin needs a newer contract than this host offers.", "Update Skep, or install an older release.";

@@ -41,6 +41,13 @@ impl Rejection {
         Rejection::new(Reason::InvalidInput, message)
     }
 
+    /// A plugin that nobody signed, where that is not taken.
+    #[must_use]
+    pub fn unsigned() -> Self {
+        let message = "the plugin comes without a signature; sign it with `skep sign` and send the envelope along";
+        Rejection::new(Reason::SignatureMissing, message)
+    }
+
     /// The record is in a state from which this cannot be asked.
     #[must_use]
     pub fn illegal(message: impl Into<String>, legal: &[&str]) -> Self {

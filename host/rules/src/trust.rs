@@ -563,8 +563,8 @@ impl Trust {
         Ok(())
     }
 
-    /// The keys that a revocation ends.
-    fn keys_of(&self, what: &Revocation) -> BTreeSet<KeyId> {
+    /// The keys that a revocation names, or that the publisher has whom it names.
+    pub(crate) fn keys_of(&self, what: &Revocation) -> BTreeSet<KeyId> {
         match what {
             Revocation::Key(key) => [*key].into(),
             Revocation::Publisher(name) => {
@@ -589,15 +589,11 @@ impl Trust {
         }
     }
 
-    /// Whether a revocation would leave too few of the root's keys to sign the next root.
-    pub(crate) fn would_end_root(&self, what: &Revocation) -> bool {
-        let gone = self.keys_of(what);
+    /// Whether too few of the root's keys would be left to sign the next root without these.
+    pub(crate) fn would_end_root(&self, gone: &BTreeSet<KeyId>) -> bool {
         self.metadata.roles.as_ref().is_some_and(|roles| {
             let keys: BTreeSet<KeyId> = roles.root.keys.iter().map(PublicKey::id).collect();
-            !gone.is_disjoint(&keys)
-                && !roles
-                    .root
-                    .agree(&self.sound(&keys.difference(&gone).copied().collect()))
+            !gone.is_disjoint(&keys) && !roles.root.agree(&self.sound(&keys.difference(gone).copied().collect()))
         })
     }
 
@@ -666,18 +662,15 @@ impl Trust {
         });
     }
 
-    pub(crate) fn revoke(&mut self, what: &Revocation) {
+    /// Remembers a revocation; `keys` are those that it ends.
+    pub(crate) fn revoke(&mut self, what: &Revocation, keys: BTreeSet<KeyId>) {
         let revoked = &mut self.metadata.revoked;
+        revoked.keys.extend(keys);
         match what {
-            Revocation::Key(key) => drop(revoked.keys.insert(*key)),
+            Revocation::Key(_) => {}
             Revocation::Digest(digest) => drop(revoked.digests.insert(*digest)),
             Revocation::Below { plugin, minimum } => revoked.raise(plugin, *minimum),
-            Revocation::Publisher(name) => {
-                if let Some(trusted) = self.publishers.remove(name) {
-                    let keys = trusted.publisher.release.keys.iter().chain(&trusted.publisher.recovery);
-                    revoked.keys.extend(keys.map(PublicKey::id));
-                }
-            }
+            Revocation::Publisher(name) => drop(self.publishers.remove(name)),
         }
     }
 }

@@ -75,10 +75,7 @@ pub(crate) fn vet(driver: &Driver, upload: Upload, agreed: Agreed) -> Result<Vet
     let signed = match &signature {
         Some(envelope) => Some(verified(driver, envelope, &component, &consent, now)?),
         None if driver.unsigned => None,
-        None => {
-            let message = "the plugin comes without a signature; sign it with `skep sign` and send the envelope along";
-            return Err(Rejection::new(Reason::SignatureMissing, message).into());
-        }
+        None => return Err(Rejection::unsigned().into()),
     };
     let read = skep_runtime::plugin::read(&component).map_err(Rejection::from)?;
     if let Some(signed) = &signed {

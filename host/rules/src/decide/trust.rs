@@ -15,8 +15,8 @@ use crate::{
     id::{AgentId, Digest, TaskId},
     key::KeyId,
     limits::{
-        CLOCK_SKEW, MAX_DECISION_BYTES, MAX_PLUGINS, MAX_PUBLISHERS, MAX_REASON_BYTES, MAX_RELEASE_LIFE,
-        MAX_REVOCATIONS, MAX_REVOCATIONS_BY_HAND, REVOCATION_DRAIN, REVOCATION_SWEEP, TIME_SEEN,
+        CLOCK_SKEW, MAX_DECISION_BYTES, MAX_KNOWN_PLUGINS, MAX_PLUGINS, MAX_PUBLISHERS, MAX_REASON_BYTES,
+        MAX_RELEASE_LIFE, MAX_REVOCATIONS, MAX_REVOCATIONS_BY_HAND, REVOCATION_DRAIN, REVOCATION_SWEEP, TIME_SEEN,
     },
     metadata::{Clock, Document, Index, Publisher, Root, Rotation},
     plugin::{Plugin, Signature},
@@ -54,11 +54,7 @@ impl Decision<'_> {
                 ));
             }
             None if self.unsigned => None,
-            None => {
-                let message =
-                    "the plugin comes without a signature; sign it with `skep sign` and send the envelope along";
-                return Err(Rejection::new(Reason::SignatureMissing, message));
-            }
+            None => return Err(Rejection::unsigned()),
         };
         let about = &plugin.manifest.plugin;
         let same_name = |other: &&Plugin| {
@@ -76,6 +72,11 @@ impl Decision<'_> {
         }
         if new && self.state.plugins().count() >= MAX_PLUGINS {
             let message = format!("a host holds at most {MAX_PLUGINS} plugins");
+            return Err(Rejection::new(Reason::Overloaded, message));
+        }
+        let trust = self.state.trust();
+        if trust.highest(&about.name).is_none() && trust.highest.len() >= MAX_KNOWN_PLUGINS {
+            let message = format!("a host remembers the numbers of at most {MAX_KNOWN_PLUGINS} plugins");
             return Err(Rejection::new(Reason::Overloaded, message));
         }
         let mut detail = format!("{}@{} sha256:{digest}", about.name, about.version);
@@ -250,10 +251,12 @@ impl Decision<'_> {
             return Ok(Reply::Done);
         }
         // A stolen index must not use up the room that a person needs against it.
-        if trust.metadata.revoked.count() >= MAX_REVOCATIONS + MAX_REVOCATIONS_BY_HAND {
+        let keys = self.state.keys_ended_by(&what);
+        let new = keys.difference(&trust.metadata.revoked.keys).count().max(1);
+        if trust.metadata.revoked.count() + new > MAX_REVOCATIONS + MAX_REVOCATIONS_BY_HAND {
             return Err(full());
         }
-        if trust.would_end_root(&what) {
+        if trust.would_end_root(&keys) {
             let message = "too few of the root's keys would be left to sign the next root, which is how a key of the root is dropped";
             return Err(Rejection::new(Reason::Conflict, message));
         }

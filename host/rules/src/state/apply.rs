@@ -130,6 +130,10 @@ impl State {
 
     fn change_trust(&mut self, event: &Event) -> Result<(), Corrupt> {
         let mut names: BTreeSet<Name> = BTreeSet::new();
+        let ended = match event {
+            Event::Revoked { what, .. } => self.keys_ended_by(what),
+            _ => BTreeSet::new(),
+        };
         let trust = &mut self.trust;
         match event {
             Event::PublisherTrusted { publisher, at } => {
@@ -166,14 +170,8 @@ impl State {
             Event::Revoked { what, .. } => {
                 if let Revocation::Publisher(name) = what {
                     names.insert(name.clone());
-                    // Keys that were rotated out as well: trusted anew under other keys, the publisher does not bring back what those signed.
-                    let own = self.plugins.values();
-                    let own = own.filter(|plugin| plugin.manifest.plugin.name.publisher() == name.as_str());
-                    let signed = own.filter_map(|plugin| plugin.signed.as_ref());
-                    let signers = signed.flat_map(|signed| signed.signers.iter().copied());
-                    trust.metadata.revoked.keys.extend(signers);
                 }
-                trust.revoke(what);
+                trust.revoke(what, ended);
             }
             _ => {}
         }

@@ -10,10 +10,11 @@ use crate::{
     crew_record::{Crew, CrewPhase, Member},
     id::{AgentId, CrewId, Digest, Name, PluginName, TaskId},
     index::Index,
+    key::KeyId,
     plugin::Plugin,
     quantity::Time,
     task::Task,
-    trust::Trust,
+    trust::{Revocation, Trust},
 };
 
 mod apply;
@@ -201,6 +202,19 @@ impl State {
         let name = &plugin.manifest.plugin.name;
         self.trust.is_stranger(name.publisher())
             || (self.trust.highest(name).is_some() && self.newest(plugin).is_none())
+    }
+
+    /// The keys that a revocation ends. With a publisher go those that were rotated out as well: trusted anew under other keys, it does not bring
+    /// back what those signed.
+    pub(crate) fn keys_ended_by(&self, what: &Revocation) -> BTreeSet<KeyId> {
+        let mut keys = self.trust.keys_of(what);
+        if let Revocation::Publisher(name) = what {
+            let own = self.plugins.values();
+            let own = own.filter(|plugin| plugin.manifest.plugin.name.publisher() == name.as_str());
+            let signed = own.filter_map(|plugin| plugin.signed.as_ref());
+            keys.extend(signed.flat_map(|signed| signed.signers.iter().copied()));
+        }
+        keys
     }
 
     /// Whether a file must not run, because it, its release, its publisher or too many of its keys are revoked.

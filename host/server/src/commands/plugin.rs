@@ -324,7 +324,10 @@ fn agree(session: &Session<'_>, context: &Context, args: &Install, checked: &Che
     let mut missing = Vec::new();
     let mut reason = Reason::FirstContact;
     if checked.first_contact {
-        let question = format!("no plugin of `{publisher}` was installed here before; type its name to agree: ");
+        let question = format!(
+            "no release of `{}` is here to compare it with; type the name of its publisher, `{publisher}`, to agree: ",
+            plugin.name
+        );
         let typed = match (&args.publisher, args.is_bundled()) {
             (Some(typed), _) => Some(typed.clone()),
             // Whoever names a plugin of this binary has named its publisher.
@@ -368,7 +371,7 @@ fn agree(session: &Session<'_>, context: &Context, args: &Install, checked: &Che
     if !missing.is_empty() {
         let message = match reason {
             Reason::ApprovalRequired => "it asks for more than what is installed, and nobody can be asked here",
-            _ => "it is the first plugin of its publisher, and nobody can be asked here",
+            _ => "no release of it is here to compare it with, and nobody can be asked for its publisher's name here",
         };
         let next = format!("if you agree: {} {}", args.again(&context.global), missing.join(" "));
         return Err(Failure::of(reason, message).next(next).into());

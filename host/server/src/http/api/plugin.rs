@@ -95,7 +95,7 @@ pub struct Checked {
     pub plugin: Plugin,
     /// The very file is installed already.
     pub installed: bool,
-    /// No plugin of this publisher was installed here before: its name has to be given in `publisher`.
+    /// No release of this publisher, or of this plugin, is here to compare it with: the publisher's name has to be given in `publisher`.
     pub first_contact: bool,
     /// Against the newest release that is installed, where there is one. What it widens has to be approved in `approve`.
     pub update: Option<Difference>,
