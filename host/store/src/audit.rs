@@ -98,6 +98,14 @@ impl AuditRow {
         })
     }
 
+    /// The end of a log of which this row is the last.
+    fn head(&self) -> AuditHead {
+        AuditHead {
+            seq: self.seq,
+            chain: self.chain,
+        }
+    }
+
     /// The row without its payload.
     pub(crate) fn expired(&self) -> Vec<u8> {
         encode(&Stored {
@@ -108,7 +116,7 @@ impl AuditRow {
     }
 }
 
-/// The first `limit` rows numbered `from` or higher.
+/// The first `limit` rows numbered `from` or higher, as they lie there.
 pub(crate) fn rows(snapshot: &dyn Snapshot, from: u64, limit: usize) -> Result<Vec<AuditRow>, Error> {
     let mut range = Range::all();
     range.start = std::ops::Bound::Included(from.to_be_bytes().to_vec());
@@ -119,42 +127,58 @@ pub(crate) fn rows(snapshot: &dyn Snapshot, from: u64, limit: usize) -> Result<V
         .collect()
 }
 
-/// Walks the whole chain up to the head row.
-pub(crate) fn verify(snapshot: &dyn Snapshot) -> Result<AuditHead, Error> {
-    let damaged = |seq: u64, why: &str| Error::damaged("audit row", format!("{seq}: {why}"));
-    let head = Head::read(snapshot)?.map(|(head, _)| head).unwrap_or_else(Head::new);
+fn damaged(seq: u64, why: &str) -> Error {
+    Error::damaged("audit row", format!("{seq}: {why}"))
+}
+
+/// The first `limit` rows numbered `from` or higher, each checked against its digest and the row before it.
+pub(crate) fn read(snapshot: &dyn Snapshot, head: &Head, from: u64, limit: usize) -> Result<Vec<AuditRow>, Error> {
+    let from = from.max(1);
     let mut end = AuditHead::default();
-    loop {
-        let page = rows(snapshot, end.seq + 1, PAGE)?;
-        if page.is_empty() {
-            break;
-        }
-        for row in page {
-            let seq = end.seq + 1;
-            if row.seq != seq {
-                return Err(damaged(seq, "missing"));
-            }
-            if row
-                .payload
-                .as_ref()
-                .is_some_and(|payload| sha256(payload) != row.digest)
-            {
-                return Err(damaged(seq, "its payload does not match its digest"));
-            }
-            if row.payload.is_none() && seq > head.expired {
-                return Err(damaged(seq, "its payload is missing"));
-            }
-            end = AuditHead {
-                seq,
-                chain: link(&end.chain, seq, &row.digest),
-            };
-            if end.chain != row.chain {
-                return Err(damaged(seq, "its chain does not follow from the row before"));
-            }
-        }
+    if from > head.audit.seq.saturating_add(1) {
+        return Ok(Vec::new());
     }
-    if end.seq < head.audit.seq {
+    if from > 1 {
+        let before = rows(snapshot, from - 1, 1)?.pop().filter(|row| row.seq == from - 1);
+        end = before.ok_or_else(|| damaged(from - 1, "missing"))?.head();
+    }
+    let rows = rows(snapshot, from, limit)?;
+    for row in &rows {
+        end = follow(head, &end, row)?;
+    }
+    if rows.len() < limit && end.seq < head.audit.seq {
         return Err(damaged(end.seq + 1, "missing, the log is cut off here"));
+    }
+    Ok(rows)
+}
+
+/// The end of a log that ended with `end` and goes on with `row`, if it can.
+fn follow(head: &Head, end: &AuditHead, row: &AuditRow) -> Result<AuditHead, Error> {
+    let seq = end.seq + 1;
+    if row.seq != seq {
+        return Err(damaged(seq, "missing"));
+    }
+    match &row.payload {
+        Some(payload) if sha256(payload) != row.digest => {
+            return Err(damaged(seq, "its payload does not match its digest"));
+        }
+        None if seq > head.expired => return Err(damaged(seq, "its payload is missing")),
+        _ => {}
+    }
+    if link(&end.chain, seq, &row.digest) != row.chain {
+        return Err(damaged(seq, "its chain does not follow from the row before"));
+    }
+    if seq > head.audit.seq {
+        return Err(damaged(seq, "it lies past the end of the log"));
+    }
+    Ok(row.head())
+}
+
+/// Walks the whole chain up to the head row.
+pub(crate) fn verify(snapshot: &dyn Snapshot, head: &Head) -> Result<AuditHead, Error> {
+    let mut end = AuditHead::default();
+    while let Some(last) = read(snapshot, head, end.seq + 1, PAGE)?.last() {
+        end = last.head();
     }
     if end != head.audit {
         return Err(damaged(head.audit.seq, "the log does not end as its head says"));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::engine::{Row, Snapshot};
 use crate::frame::{Entries, Entry, FRAMES, Frame, newest};
 use crate::record::Head;
+use crate::seal::opened;
 use crate::{Error, Position, Range, Table};
 
 pub(crate) const RECORDS: Table = Table::own(".records");
@@ -72,7 +73,7 @@ impl Recovered {
     /// The records of the last checkpoint, by ascending key, read a page at a time.
     ///
     /// # Errors
-    /// Each item: those of the engine.
+    /// Each item: [`Error::Damaged`] naming the record, or those of the engine.
     pub fn records(&self) -> impl Iterator<Item = Result<Row, Error>> + '_ {
         let mut range = Some(Range::all());
         let mut page = Vec::new().into_iter();
@@ -86,7 +87,8 @@ impl Recovered {
                     Err(error) => return Some(Err(error)),
                 }
             }
-            page.next().map(Ok)
+            let (key, row) = page.next()?;
+            Some(opened(RECORDS, &key, row).map(|value| (key, value)))
         })
     }
 

@@ -34,7 +34,7 @@ pub enum Error {
     /// Bytes on the disk are not those that were written. The store does not repair or skip them.
     #[error("damaged {what}: {at}")]
     Damaged {
-        /// The kind of thing: frame, audit row, blob, head, database.
+        /// The kind of thing: frame, audit row, row, blob, head, database.
         what: &'static str,
         /// Which one, and what is wrong with it.
         at: String,

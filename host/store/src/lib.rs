@@ -34,6 +34,7 @@ mod memory;
 mod overlay;
 mod record;
 mod redb;
+mod seal;
 mod store;
 mod writer;
 

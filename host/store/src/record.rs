@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::audit::AuditHead;
 use crate::engine::{HEAD, META, Snapshot};
 use crate::frame::Hash;
+use crate::seal::{opened, sealed};
 use crate::{Error, Position};
 
 /// The format that this release writes, and the only one it reads.
@@ -73,8 +74,15 @@ impl Head {
                 known: FORMAT,
             });
         }
-        let head: Self = minicbor::decode(&row).map_err(damaged)?;
+        let head: Self = minicbor::decode(&opened(META, HEAD, row.clone())?).map_err(damaged)?;
         Ok(Some((head, row)))
+    }
+}
+
+impl Head {
+    /// The row of this head.
+    pub(crate) fn row(&self) -> Vec<u8> {
+        sealed(META, HEAD, &encode(self))
     }
 }
 

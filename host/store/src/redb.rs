@@ -53,39 +53,50 @@ impl Redb {
             return Err(foreign());
         }
         let small = file.metadata().map_err(Error::io("measure the database"))?.len() <= options.check_bytes;
-        let database = guard(|| {
+        let open = || {
             let opened = Builder::new().set_cache_size(options.cache_bytes).create_file(file);
-            let mut database = opened.map_err(|error| match error {
+            opened.map_err(|error| match error {
                 redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked { path: path.to_owned() },
                 other => refused(other),
-            })?;
-            // Every commit being of two phases, a page that does not match its checksum is an error here and never a
-            // reason for the engine to go back to an older commit.
-            if small && !database.check_integrity().map_err(refused)? {
-                tracing::warn!("the database's record of free pages was damaged and has been rebuilt");
-            }
-            Ok(database)
-        })?;
-        let engine = Self {
-            database: Some(database),
-            _lock: Some(lock),
+            })
         };
+        let engine = Self::checked(open, small, Some(lock))?;
         if !engine.is_ours()? {
             return Err(foreign());
         }
         Ok(engine)
     }
 
-    /// The engine over a disk of the caller's, for tests that lose power.
+    /// The engine over a disk of the caller's, for tests that damage it; every page is checked if `check` says so.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`] or [`Error::Engine`].
     #[doc(hidden)]
-    pub fn with_backend(backend: impl StorageBackend) -> Result<Self, Error> {
-        let database = guard(|| Builder::new().create_with_backend(backend).map_err(refused))?;
+    pub fn with_backend(backend: impl StorageBackend, check: bool) -> Result<Self, Error> {
+        Self::checked(
+            || Builder::new().create_with_backend(backend).map_err(refused),
+            check,
+            None,
+        )
+    }
+
+    fn checked(
+        open: impl FnOnce() -> Result<Database, Error>,
+        check: bool,
+        lock: Option<std::fs::File>,
+    ) -> Result<Self, Error> {
+        let database = guard(|| {
+            let mut database = open()?;
+            // Every commit being of two phases, a page that does not match its checksum is an error here and never a
+            // reason for the engine to go back to an older commit.
+            if check && !database.check_integrity().map_err(refused)? {
+                tracing::warn!("the database's record of free pages was damaged and has been rebuilt");
+            }
+            Ok(database)
+        })?;
         Ok(Self {
             database: Some(database),
-            _lock: None,
+            _lock: lock,
         })
     }
 
@@ -291,12 +302,21 @@ impl Snapshot for View {
 }
 
 fn refused(error: impl Into<redb::Error>) -> Error {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match error.into() {
+        redb::Error::Io(source) if matches!(source.kind(), InvalidData | UnexpectedEof) => {
+            Error::damaged("database", source.to_string())
+        }
         redb::Error::Io(source) => Error::Io {
             doing: "use the database",
             source,
         },
         redb::Error::Corrupted(at) => Error::damaged("database", at),
+        // Every table and every file of ours is of the same kind.
+        other @ (redb::Error::UpgradeRequired(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }) => Error::damaged("database", other.to_string()),
         other => Error::Engine(other.to_string()),
     }
 }

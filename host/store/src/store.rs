@@ -17,7 +17,8 @@ use crate::engine::{Commit, Engine, Row, Snapshot};
 use crate::error::within;
 use crate::frame::{Entries, Entry};
 use crate::overlay::Overlay;
-use crate::record::{Head, encode};
+use crate::record::Head;
+use crate::seal::opened;
 use crate::writer::{Group, Shared, Writer};
 use crate::{AuditHead, AuditRow, Batch, Blobs, Error, Memory, Position, Range, Recovered, Redb, Table};
 
@@ -276,7 +277,7 @@ impl Store {
     /// The value of a key, pending writes included.
     ///
     /// # Errors
-    /// [`Error::Failed`] once the store has failed; those of the engine.
+    /// [`Error::Damaged`] naming the row; [`Error::Failed`] once the store has failed; those of the engine.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let pending = self.inner.shared.lock();
         pending.sound()?;
@@ -287,13 +288,14 @@ impl Store {
         }
         // The engine is asked without the lock: what was committed since is newer, never older.
         drop(pending);
-        self.inner.shared.engine.snapshot()?.get(table, key)
+        let row = self.inner.shared.engine.snapshot()?.get(table, key)?;
+        row.map(|row| opened(table, key, row)).transpose()
     }
 
     /// The first `limit` rows of a range, pending writes included, as of one moment.
     ///
     /// # Errors
-    /// [`Error::OverLimit`] over [`SCAN_ROWS`]; [`Error::Failed`]; those of the engine.
+    /// [`Error::OverLimit`] over [`SCAN_ROWS`]; [`Error::Damaged`] naming the row; [`Error::Failed`]; those of the engine.
     pub fn scan(&self, table: Table, range: &Range, limit: usize) -> Result<Vec<Row>, Error> {
         within("page", limit, SCAN_ROWS)?;
         let pending = self.inner.shared.lock();
@@ -304,10 +306,9 @@ impl Store {
         drop(pending);
 
         let deleted = newer.iter().filter(|(_, value)| value.is_none()).count();
-        let older = snapshot
-            .scan(table, range, limit + deleted)?
-            .into_iter()
-            .map(|(key, value)| (key, Some(value)));
+        let older = snapshot.scan(table, range, limit + deleted)?.into_iter();
+        let older = older.map(|(key, row)| opened(table, &key, row).map(|value| (key, Some(value))));
+        let older = older.collect::<Result<Vec<_>, _>>()?.into_iter();
         let rows = Overlay::new(newer.into_iter(), older, range.reverse);
         Ok(rows
             .filter_map(|(key, value)| Some((key, value?)))
@@ -336,13 +337,15 @@ impl Store {
         Ok(head.last)
     }
 
-    /// The first `limit` durable audit rows numbered `from` or higher.
+    /// The first `limit` durable audit rows numbered `from` or higher, each checked against its digest and the row before it.
     ///
     /// # Errors
-    /// [`Error::OverLimit`] over [`SCAN_ROWS`]; [`Error::Damaged`]; [`Error::Failed`]; those of the engine.
+    /// [`Error::OverLimit`] over [`SCAN_ROWS`]; [`Error::Damaged`] naming the first bad row; [`Error::Failed`]; those of the
+    /// engine.
     pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditRow>, Error> {
         within("page", limit, SCAN_ROWS)?;
-        audit::rows(&*self.committed()?.0, from, limit)
+        let (snapshot, head) = self.committed()?;
+        audit::read(&*snapshot, &head, from, limit)
     }
 
     /// Recomputes the whole audit chain and returns its end.
@@ -350,7 +353,8 @@ impl Store {
     /// # Errors
     /// [`Error::Damaged`] naming the first bad row; [`Error::Failed`]; those of the engine.
     pub fn verify_audit(&self) -> Result<AuditHead, Error> {
-        audit::verify(&*self.committed()?.0)
+        let (snapshot, head) = self.committed()?;
+        audit::verify(&*snapshot, &head)
     }
 
     /// The blobs beside the journal.
@@ -401,7 +405,7 @@ fn take_over(engine: &dyn Engine) -> Result<(Head, Vec<u8>), Error> {
         None => (Head::new(), None),
     };
     head.fence += 1;
-    let row = encode(&head);
+    let row = head.row();
     engine.commit(&Commit {
         expect: before.as_deref(),
         head: &row,

@@ -11,7 +11,8 @@ use crate::audit::{self, AUDIT};
 use crate::checkpoint::{Checkpoint, RECORDS, truncate};
 use crate::engine::{Change, Commit, Engine};
 use crate::frame::{FRAMES, Frame, pack};
-use crate::record::{Head, encode};
+use crate::record::Head;
+use crate::seal::sealed;
 use crate::{Batch, Error, Position, Table, Write};
 
 /// Audit payloads expired in one transaction, so that a long expiry never holds up appends for long.
@@ -226,16 +227,20 @@ impl Writer {
         let erase = self.checkpoint(group, &mut head)?;
         let frames = frames(group, &mut head);
 
+        let records = group
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| (RECORDS, &checkpoint.records));
+        let writes = group.writes.iter().map(|(table, writes)| (*table, writes));
+        let sets: Vec<_> = writes
+            .chain(records)
+            .map(|(table, rows)| (table, seals(table, rows)))
+            .collect();
         let mut changes: Vec<(Table, Vec<Change<'_>>)> = vec![(FRAMES, puts(&frames)), (AUDIT, puts(&audit))];
-        for (table, writes) in &group.writes {
-            changes.push((*table, sets(writes)));
-        }
-        if let Some(checkpoint) = &group.checkpoint {
-            changes.push((RECORDS, sets(&checkpoint.records)));
-        }
+        changes.extend(sets.iter().map(|(table, rows)| (*table, borrowed(rows))));
         changes.retain(|(_, rows)| !rows.is_empty());
 
-        let row = encode(&head);
+        let row = head.row();
         self.shared.engine.commit(&Commit {
             expect: Some(&self.row),
             head: &row,
@@ -302,8 +307,15 @@ fn puts(rows: &[Numbered]) -> Vec<Change<'_>> {
         .collect()
 }
 
-fn sets(rows: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Vec<Change<'_>> {
+/// A key with its row, sealed; none deletes.
+type Sealed<'a> = (&'a [u8], Option<Vec<u8>>);
+
+fn seals(table: Table, rows: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Vec<Sealed<'_>> {
     rows.iter()
-        .map(|(key, value)| (key.as_slice(), value.as_deref()))
+        .map(|(key, value)| (key.as_slice(), value.as_ref().map(|value| sealed(table, key, value))))
         .collect()
+}
+
+fn borrowed<'a>(rows: &'a [Sealed<'a>]) -> Vec<Change<'a>> {
+    rows.iter().map(|(key, row)| (*key, row.as_deref())).collect()
 }

@@ -189,7 +189,7 @@ fn a_second_owner_fences_the_first() {
         .create_new(true)
         .open(directory.path().join("f"))
         .unwrap();
-    let redb = Redb::with_backend(redb::backends::FileBackend::new(file).unwrap()).unwrap();
+    let redb = Redb::with_backend(redb::backends::FileBackend::new(file).unwrap(), false).unwrap();
     for engine in [Gated::new(Memory::default()), Gated::new(redb)] {
         let first = open(&engine);
         first.wait_blocking(first.append(entry(1)).unwrap()).unwrap();

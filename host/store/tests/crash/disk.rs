@@ -137,5 +137,5 @@ impl StorageBackend for Disk {
 
 /// A store on a disk.
 pub(crate) fn open(disk: Disk) -> Result<(Store, Recovered), Error> {
-    Store::with_engine(Redb::with_backend(disk)?, Options::default())
+    Store::with_engine(Redb::with_backend(disk, false)?, Options::default())
 }

@@ -1,4 +1,5 @@
-//! A forged disk under the engine: power is cut at every operation of a scripted run, and every operation fails once.
+//! A forged disk under the engine: power is cut at every operation of a scripted run, every operation fails once, and bits flip
+//! in every page.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,6 +11,8 @@
 mod disk;
 /// Operations that fail.
 mod faults;
+/// Bits that flip.
+mod flips;
 /// Power cuts.
 mod power;
 /// What is done, and what must be left of it.

@@ -102,7 +102,9 @@ fn cut_everywhere(
     let (mut since, mut sync, mut given, mut counted) = (0, created(), 0, 0..);
     for index in (first..happened.len()).filter(|index| is_operation(&happened[*index])) {
         if matches!(happened[index], Happened::Synced) {
-            happened[since..index].iter().for_each(|event| apply(&mut synced, event));
+            happened[since..index]
+                .iter()
+                .for_each(|event| apply(&mut synced, event));
             (since, sync) = (index, sync + 1);
         }
         // What was said before the next operation was said before the power went.
@@ -128,7 +130,7 @@ fn syncs(happened: &[Happened]) -> impl Iterator<Item = usize> {
 /// How many syncs it takes until a new database is one.
 fn created() -> usize {
     let disk = Disk::default();
-    drop(Redb::with_backend(disk.clone()).unwrap());
+    drop(Redb::with_backend(disk.clone(), false).unwrap());
     let happened = disk.state().happened.clone();
     syncs(&happened).count()
 }
