@@ -23,6 +23,7 @@ mod journal;
 mod metering;
 mod revoke;
 mod sandbox;
+mod tasks;
 mod verify;
 
 use std::time::{Duration, Instant};
@@ -42,6 +43,9 @@ const FIGURES: &[Figure] = &[
     ("compile", compile::compile),
     ("bomb", compile::bomb),
     ("journal", journal::journal),
+    ("tasks", tasks::tasks),
+    ("latency", tasks::latency),
+    ("memory", tasks::memory),
     ("verify", verify::verify),
     ("revoke", revoke::revoke),
     ("up", demo::up),

@@ -44,7 +44,7 @@ pub(crate) fn journal() -> Vec<Value> {
 }
 
 /// The p50 of one 4 KiB write and fdatasync on the same disk, in microseconds: what no program can beat.
-fn floor(directory: &std::path::Path) -> f64 {
+pub(crate) fn floor(directory: &std::path::Path) -> f64 {
     let mut file = File::create(directory.join("floor")).expect("a file can be made");
     file.write_all(&vec![0; 4 << 20]).expect("it can be written");
     file.sync_all().expect("it can be synced");
