@@ -40,6 +40,8 @@ mod recovery;
 mod sandbox;
 /// What publishers sign, offline, and how it is verified.
 mod signing;
+/// What a submission promises: keys, batches, durability, back-pressure, a stop in order.
+mod submissions;
 /// Plans, dependencies, checks, retries.
 mod trees;
 /// Signed uploads, trust, revocation: a walk of publisher and operator, each refusal, dev mode.

@@ -342,6 +342,10 @@ pub struct NewTask {
     /// For the submitter.
     #[n(11)]
     pub labels: BTreeMap<String, String>,
+    /// See [`crate::task::Task::ephemeral`].
+    #[n(12)]
+    #[cbor(skip_if = "std::ops::Not::not")]
+    pub ephemeral: bool,
 }
 
 /// What makes asking twice the same as asking once.

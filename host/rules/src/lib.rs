@@ -28,6 +28,7 @@ pub mod plan;
 pub mod plugin;
 pub mod quantity;
 pub mod reason;
+mod recent;
 pub mod rejection;
 pub mod release;
 pub mod retry;

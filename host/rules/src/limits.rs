@@ -108,6 +108,10 @@ pub const MAX_HTTP_PATH_BYTES: usize = 256;
 pub const MAX_ENV: usize = 64;
 /// Tasks that are not finished, over all crews: each holds some KiB.
 pub const MAX_LIVE_TASKS: usize = 100_000;
+/// Ended ephemeral tasks that can still be read: two seconds of them at the highest rate that a host was seen to reach.
+pub const MAX_RECENT: usize = 50_000;
+/// Bytes of such records: 50,000 small ones need a third of it.
+pub const MAX_RECENT_BYTES: usize = 32 << 20;
 /// Plugins installed on one host.
 pub const MAX_PLUGINS: usize = 10_000;
 /// Plugins whose newest number is remembered, those that were removed included: what stands against older ones never leaves memory.

@@ -138,14 +138,12 @@ impl Shard {
         }
     }
 
-    /// The disk holds everything up to a position: hands out the notices that waited for it, in order.
+    /// The disk holds everything up to a position: hands out the notices that waited for it, in order, each with what it waited for. A
+    /// decision about ephemeral tasks waits for what it was decided from, which may be durable already: then ask at once.
     #[must_use = "notices that are dropped never reach whoever waits for them"]
-    pub fn durable(&mut self, position: u64) -> Vec<Notice> {
-        let mut released = Vec::new();
-        while self.gate.front().is_some_and(|(at, _)| *at <= position) {
-            released.extend(self.gate.pop_front().into_iter().flat_map(|(_, notices)| notices));
-        }
-        released
+    pub fn durable(&mut self, position: u64) -> Vec<(u64, Vec<Notice>)> {
+        let ready = self.gate.partition_point(|(at, _)| *at <= position);
+        self.gate.drain(..ready).collect()
     }
 
     /// The records to be written as a checkpoint. Ask only when the records can be given to the store before another decision is appended.

@@ -265,6 +265,10 @@ pub struct Task {
     /// Who was given its last attempt, checks not counted.
     #[n(44)]
     pub last_agent: Option<AgentId>,
+    /// It lives in memory and is lost with the process: of it nothing is journaled, nothing written, and only what is refused to it audited.
+    #[n(45)]
+    #[cbor(skip_if = "std::ops::Not::not")]
+    pub ephemeral: bool,
 }
 
 impl Task {

@@ -13,7 +13,7 @@ use std::{
 use skep_rules::{
     command::Command,
     decide::Reply,
-    effect::{Changed, Notice},
+    effect::Changed,
     facts::{self, Facts, Remembered},
     id::{Digest, TaskId},
     limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, MAX_RIDERS},
@@ -88,6 +88,8 @@ pub(crate) struct Decided {
 
 #[derive(Debug)]
 pub(crate) struct Driver {
+    /// Held while what has become durable is let out, so that everybody hears it in the order of the journal. Taken before `core`.
+    gate: Mutex<()>,
     /// The shard's lock. Never held across a wait, except for the store's back-pressure.
     core: Mutex<Core>,
     /// Held for reading from the time that an artifact's bytes are kept until its row is, and for writing while it is decided that bytes go.
@@ -120,8 +122,6 @@ pub(crate) struct Driver {
 struct Core {
     shard: Shard,
     draw: Draw,
-    /// Positions of decisions that the disk does not have yet.
-    undurable: VecDeque<u64>,
     next_wake: Option<Time>,
     /// For the runner, in the order of the decisions.
     outbox: VecDeque<RunnerCommand>,
@@ -152,12 +152,12 @@ impl Driver {
     ) -> Self {
         shard.take_unsigned(unsigned);
         Driver {
+            gate: Mutex::default(),
             unsigned,
             feed: Feed::after(shard.position()),
             core: Mutex::new(Core {
                 shard,
                 draw: Draw::new(),
-                undurable: VecDeque::new(),
                 next_wake: None,
                 outbox: VecDeque::new(),
                 performing: false,
@@ -389,15 +389,10 @@ impl Driver {
         }
     }
 
+    /// Tells everybody what is durable by now.
     fn release(&self, durable: Position) -> Result<(), Error> {
-        let mut released: Vec<(u64, Vec<Notice>)> = Vec::new();
-        let mut core = self.core()?;
-        while core.undurable.front().is_some_and(|position| *position <= durable.0) {
-            if let Some(position) = core.undurable.pop_front() {
-                released.push((position, core.shard.durable(position)));
-            }
-        }
-        drop(core);
+        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let released = self.core()?.shard.durable(durable.0);
         for (position, notices) in &released {
             self.feed.push(*position, notices);
             for notice in notices {
@@ -430,10 +425,11 @@ impl Driver {
             .is_some_and(|next| core.next_wake.is_none_or(|planned| next < planned));
         core.next_wake = output.next_wake;
         core.audit.extend(output.audit.iter().map(encode));
-        if !output.entries.is_empty() {
+        // What concerns ephemeral tasks only waits for nothing of its own: nobody would come later to let it out.
+        let lone = output.entries.is_empty();
+        if !lone {
             core.entries += output.entries.len();
             core.bytes += output.entries.iter().map(Vec::len).sum::<usize>();
-            core.undurable.push_back(output.position);
             let riders = std::mem::take(&mut core.riders)
                 .into_iter()
                 .map(|(key, value)| Write::Put {
@@ -464,6 +460,9 @@ impl Driver {
         }
         core.outbox.extend(output.effects);
         self.perform(core);
+        if lone {
+            self.release(self.store.durable())?;
+        }
         if sooner {
             self.sooner.notify_one();
         }

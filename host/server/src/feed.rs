@@ -47,12 +47,16 @@ impl Feed {
         }
     }
 
-    /// Adds what became durable at a position.
+    /// Adds what became durable at a position; what comes at the same position again goes after it.
     pub(crate) fn push(&self, position: u64, notices: &[Notice]) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut place = ring.floor;
-        for (index, notice) in (0..).zip(notices) {
-            place = (position, index);
+        let newest = ring.events.back();
+        let mut place = newest.map_or(ring.floor, |event| (event.position, event.index));
+        for notice in notices {
+            place = match place {
+                (at, index) if at == position => (position, index.saturating_add(1)),
+                _ => (position, 0),
+            };
             ring.events.push_back(event(place, notice));
             if ring.events.len() > MAX_EVENTS
                 && let Some(oldest) = ring.events.pop_front()

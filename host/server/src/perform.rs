@@ -95,7 +95,11 @@ fn take(driver: &Driver, event: RunnerEvent) -> Result<(), Error> {
                 tracing::error!(task = %lease.task, agent = %lease.agent, message, "an attempt ended by a fault of the host");
             }
             let end = known(driver, lease, end)?;
-            let writes = StoredLog::of(lease, &end, driver.clock.now(), log);
+            let mut writes = StoredLog::of(lease, &end, driver.clock.now(), log);
+            // Of an ephemeral task nothing is written.
+            if writes.is_some() && driver.read(|state| state.is_ephemeral(lease.task))?.0 {
+                writes = None;
+            }
             let command = Command::AttemptEnded {
                 lease,
                 end,

@@ -31,6 +31,10 @@ pub(crate) fn task(task: Task) -> api::task::Task {
         description: task.description,
         state: task.state,
         status: task.state.into(),
+        durability: match task.ephemeral {
+            true => api::task::Durability::Ephemeral,
+            false => api::task::Durability::Synced,
+        },
         crew: task.crew,
         dependencies: task.dependencies,
         assigned_agent: task.held.map(|held| held.lease.agent).or(task.last_agent),

@@ -90,7 +90,7 @@ impl Decision<'_> {
                 ..self.entry(Kind::AttemptFenced, detail)
             };
             self.emit(Event::AttemptFenced { lease });
-            self.audit.push(entry);
+            self.note(entry);
         }
         Reply::Fenced
     }
@@ -274,6 +274,7 @@ impl Decision<'_> {
             order: self.state.next_order() + index,
             created: self.now,
             by: parent.by.clone(),
+            ephemeral: parent.ephemeral,
             ..blank(id, parent.crew)
         };
         Task {

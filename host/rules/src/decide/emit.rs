@@ -35,14 +35,26 @@ impl Decision<'_> {
         }
     }
 
-    /// Remembers an event without a word about it.
+    /// Remembers an event without a word about it: in the journal, or in memory only where it concerns an ephemeral task only.
     pub(super) fn emit(&mut self, event: Event) {
+        let volatile = self.state.is_volatile(&event);
         self.state
             .apply(&event)
             .expect("events are decided from this very state");
+        if volatile {
+            return;
+        }
         let entry = encode(&event);
         self.bytes += entry.len();
         self.entries.push(entry);
+    }
+
+    /// Puts an entry in the audit log, unless it is about an ephemeral task: of those nothing is audited but what was refused to them.
+    pub(super) fn note(&mut self, entry: AuditEntry) {
+        let about_ephemeral = entry.task.is_some_and(|task| self.state.is_ephemeral(task));
+        if entry.kind == Kind::Denied || !about_ephemeral {
+            self.audit.push(entry);
+        }
     }
 
     /// Looks, once the decision settles, whether a task stands in a tree that has failed.
@@ -80,11 +92,7 @@ impl Decision<'_> {
 
     /// Tells of an agent whose phase is another now, if it is.
     pub(super) fn agent_moved(&mut self, id: AgentId, before: Option<Phase>, reason: Option<Reason>) {
-        let Some(agent) = self.state.agent(id) else {
-            return;
-        };
-        let (crew, phase) = (agent.crew, agent.phase);
-        let Some(before) = before.filter(|before| *before != phase) else {
+        let Some((crew, before, phase)) = self.agent_stirred(id, before) else {
             return;
         };
         let entry = AuditEntry {
@@ -94,8 +102,16 @@ impl Decision<'_> {
             ..self.entry(Kind::AgentMoved, format!("{before} → {phase}"))
         };
         self.audit.push(entry);
+    }
+
+    /// The same without a word in the audit log; its crew, and from where to where it went.
+    fn agent_stirred(&mut self, id: AgentId, before: Option<Phase>) -> Option<(CrewId, Phase, Phase)> {
+        let agent = self.state.agent(id)?;
+        let (crew, phase) = (agent.crew, agent.phase);
+        let before = before.filter(|before| *before != phase)?;
         self.observed.stirred.insert(crew);
         self.notice(Some(crew), Changed::Agent { agent: id, phase });
+        Some((crew, before, phase))
     }
 
     pub(super) fn accept(&mut self, task: crate::task::Task) {
@@ -107,7 +123,7 @@ impl Decision<'_> {
             ..self.entry(Kind::TaskSubmitted, &task.description)
         };
         self.emit(Event::TaskAccepted(Box::new(task)));
-        self.audit.push(entry);
+        self.note(entry);
         self.observed.stirred.insert(crew);
         let what = Changed::Task {
             task: id,
@@ -123,7 +139,7 @@ impl Decision<'_> {
         let Some(task) = self.state.task(id) else {
             return;
         };
-        let (crew, parent, before) = (task.crew, task.parent, task.state);
+        let (crew, parent, before, ephemeral) = (task.crew, task.parent, task.state, task.ephemeral);
         let released = task
             .held
             .clone()
@@ -150,7 +166,10 @@ impl Decision<'_> {
             self.attempt_failed(crew, held.lease, reason, &message);
         }
         if let Some(agent) = agent {
-            self.agent_moved(agent, phase, None);
+            match ephemeral {
+                true => drop(self.agent_stirred(agent, phase)),
+                false => self.agent_moved(agent, phase, None),
+            }
             self.observed.stirred.insert(crew);
         }
         self.told(id, before);
@@ -173,7 +192,11 @@ impl Decision<'_> {
         if state.is_ended() {
             let message = task.failure.as_ref().map(|failure| failure.message.as_str());
             let detail = message.map_or_else(|| state.to_string(), |message| format!("{state}: {message}"));
-            let value = encode(task);
+            let row = (!task.ephemeral).then(|| Write {
+                table: Table::Tasks,
+                key: id.to_bytes().to_vec(),
+                value: encode(task),
+            });
             let agent = task.executed_by;
             let entry = AuditEntry {
                 crew: Some(crew),
@@ -182,12 +205,8 @@ impl Decision<'_> {
                 reason,
                 ..self.entry(Kind::TaskEnded, detail)
             };
-            self.audit.push(entry);
-            self.writes.push(Write {
-                table: Table::Tasks,
-                key: id.to_bytes().to_vec(),
-                value,
-            });
+            self.note(entry);
+            self.writes.extend(row);
         } else {
             if state == TaskState::Paused {
                 let why = task.failure.as_ref().map_or("", |failure| failure.message.as_str());
@@ -197,7 +216,7 @@ impl Decision<'_> {
                     reason,
                     ..self.entry(Kind::TaskPaused, why)
                 };
-                self.audit.push(entry);
+                self.note(entry);
             }
             self.observed.stirred.insert(crew);
         }
@@ -220,7 +239,7 @@ impl Decision<'_> {
             reason: Some(reason),
             ..self.entry(Kind::AttemptFailed, message)
         };
-        self.audit.push(entry);
+        self.note(entry);
     }
 
     /// Somebody has written to the code cache, or its disk fails: the operator should know.
@@ -241,7 +260,11 @@ impl Decision<'_> {
                 reason: Some(denial.reason),
                 ..self.entry(Kind::Denied, format!("{} (×{})", denial.what, denial.count))
             };
-            self.audit.push(entry);
+            self.note(entry);
+        }
+        // The entry that tells what an ephemeral attempt used is not journaled, and audit entries travel with one that is.
+        if !denials.is_empty() && self.state.is_ephemeral(lease.task) {
+            self.emit(Event::TimeSeen { at: self.now });
         }
     }
 }

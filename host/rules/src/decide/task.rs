@@ -34,6 +34,10 @@ impl Decision<'_> {
         idempotency: Option<Idempotency>,
     ) -> Result<Reply, Rejection> {
         if let Some(given) = &idempotency {
+            if tasks.iter().any(|task| task.ephemeral) {
+                let message = "an idempotency key is remembered longer than an ephemeral task lives; submit it without a key, or durably";
+                return Err(Rejection::invalid(message));
+            }
             if given.key.is_empty() || given.key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
                 let message = format!("an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
                 return Err(Rejection::invalid(message));
@@ -97,13 +101,13 @@ impl Decision<'_> {
             let message = format!("the host holds {MAX_LIVE_TASKS} live tasks already");
             return Err(Rejection::new(Reason::Overloaded, message));
         }
-        let mut new = BTreeSet::new();
+        let mut new = BTreeMap::new();
         let mut records = Vec::with_capacity(tasks.len());
         let mut bytes = 0;
         for (task, index) in tasks.into_iter().zip(0_u64..) {
             let at = |what: &str| format!("tasks[{index}]: {what}");
             bounds(&task).map_err(|what| Rejection::invalid(at(&what)))?;
-            if self.state.task(task.id).is_some() || !new.insert(task.id) {
+            if self.state.task(task.id).is_some() || new.insert(task.id, task.ephemeral).is_some() {
                 return Err(Rejection::invalid(at("its id is taken")));
             }
             let record = self
@@ -130,7 +134,7 @@ impl Decision<'_> {
         crew: &Crew,
         new: NewTask,
         index: u64,
-        earlier: &BTreeSet<TaskId>,
+        earlier: &BTreeMap<TaskId, bool>,
     ) -> Result<Task, Rejection> {
         let agent = new
             .agent
@@ -140,11 +144,18 @@ impl Decision<'_> {
         let (mut dependencies, mut settled) = (BTreeSet::new(), Vec::new());
         for id in new.dependencies {
             let here = |task: &&Task| task.crew == crew.id;
+            let live = self.state.task(id).filter(here).map(|task| task.ephemeral);
+            let live = live.or_else(|| earlier.get(&id).copied());
+            let recent = self.state.recent(id).filter(|task| here(&task));
             if id == new.id {
                 return Err(Rejection::invalid("it depends on itself"));
-            } else if earlier.contains(&id) || self.state.task(id).filter(here).is_some() {
+            } else if !new.ephemeral && (live == Some(true) || recent.is_some()) {
+                return Err(Rejection::invalid(format!(
+                    "it depends on {id}, which is ephemeral, and would wait for ever once that is lost; make both ephemeral or neither"
+                )));
+            } else if live.is_some() {
                 dependencies.insert(id);
-            } else if let Some(ended) = facts.tasks.get(&id).filter(here) {
+            } else if let Some(ended) = facts.tasks.get(&id).filter(here).or(recent.as_ref()) {
                 settled.push(dependency_end(ended));
             } else {
                 return Err(Rejection::not_found(format!(
@@ -174,6 +185,7 @@ impl Decision<'_> {
             input: new.input,
             roles: new.roles,
             check: new.check,
+            ephemeral: new.ephemeral,
             seed: new.seed,
             order: self.state.next_order() + index,
             created: self.now,
@@ -210,9 +222,15 @@ impl Decision<'_> {
         Ok(())
     }
 
+    /// A task wherever it is: live, in the archive, or ended and ephemeral.
+    pub(super) fn known(&self, facts: &Facts, id: TaskId) -> Result<Task, Rejection> {
+        let known = self.state.task(id).or_else(|| facts.tasks.get(&id)).cloned();
+        let known = known.or_else(|| self.state.recent(id));
+        known.ok_or_else(|| Rejection::not_found(id))
+    }
+
     pub(super) fn cancel(&mut self, facts: &Facts, id: TaskId) -> Result<Reply, Rejection> {
-        let known = self.state.task(id).or_else(|| facts.tasks.get(&id));
-        let task = known.ok_or_else(|| Rejection::not_found(id))?;
+        let task = self.known(facts, id)?;
         if task.state.is_ended() {
             let message = format!("{id} has ended already: it is {}", task.state);
             return Err(Rejection::illegal(message, &[]));
@@ -224,7 +242,7 @@ impl Decision<'_> {
             task: Some(id),
             ..self.entry(Kind::TaskCancelled, "")
         };
-        self.audit.push(entry);
+        self.note(entry);
         self.cancel_tree(id, &format!("cancelled by {by}"));
         Ok(Reply::Done)
     }
@@ -296,6 +314,7 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         nodes: 0,
         planned_from: 0,
         last_agent: None,
+        ephemeral: false,
     }
 }
 

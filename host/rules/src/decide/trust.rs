@@ -289,8 +289,7 @@ impl Decision<'_> {
     }
 
     pub(super) fn resume_task(&mut self, facts: &Facts, id: TaskId) -> Result<Reply, Rejection> {
-        let known = self.state.task(id).or_else(|| facts.tasks.get(&id));
-        let task = known.ok_or_else(|| Rejection::not_found(id))?;
+        let task = self.known(facts, id)?;
         if task.state != TaskState::Paused {
             let message = format!("{id} is {}, not PAUSED", task.state);
             return Err(Rejection::illegal(message, &[]));
@@ -304,7 +303,7 @@ impl Decision<'_> {
             task: Some(id),
             ..self.entry(Kind::TaskResumed, "")
         };
-        self.audit.push(entry);
+        self.note(entry);
         self.move_task(id, change);
         Ok(Reply::Done)
     }

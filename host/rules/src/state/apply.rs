@@ -65,6 +65,9 @@ impl State {
                 let tree: Vec<TaskId> = self.tree(*root).iter().map(|task| task.id).collect();
                 for id in tree {
                     if let Some(task) = self.tasks.remove(&id) {
+                        if task.ephemeral {
+                            self.recent.keep(&task);
+                        }
                         self.index.forget_task(&task);
                         self.gone(Key::Task(id));
                     }
@@ -74,7 +77,7 @@ impl State {
         }
     }
 
-    /// Takes note of the time of an event. Time does not go back but by a person's word.
+    /// Takes note of the time of an event that is journaled. Time does not go back but by a person's word.
     fn see(&mut self, event: &Event) {
         let at = match event {
             Event::PluginInstalled(plugin) => plugin.installed_at,
@@ -100,7 +103,8 @@ impl State {
             | Event::AttemptFenced { .. } => return,
         };
         // Most events are decided many to a millisecond; the record is touched once for all of them.
-        if at > self.trust.latest || matches!(event, Event::TimeReset { .. }) {
+        let later = at > self.trust.latest && !self.is_volatile(event);
+        if later || matches!(event, Event::TimeReset { .. }) {
             self.trust.latest = at;
             self.touch(Key::Latest);
         }
@@ -267,10 +271,19 @@ impl State {
         }
         let mut moved = Vec::new();
         for agent in self.agents.values_mut() {
-            if matches!(agent.phase, Phase::Stopped | Phase::Failed | Phase::Quarantined) {
+            // A lease on an ephemeral task is in the records of a checkpoint, and its end in no entry.
+            let stale = agent.active > 0;
+            let rests = matches!(agent.phase, Phase::Stopped | Phase::Failed | Phase::Quarantined);
+            if rests && !stale {
                 continue;
             }
             self.index.remove_agent(agent);
+            agent.active = 0;
+            if rests {
+                self.index.add_agent(agent);
+                moved.push(Key::Agent(agent.id));
+                continue;
+            }
             if agent.phase.may_serve() {
                 agent.phase = Phase::Provisioning;
                 agent.changed = at;

@@ -8,11 +8,13 @@ use minicbor::{Decode, Encode};
 use crate::{
     agent::Agent,
     crew_record::{Crew, CrewPhase, Member},
+    event::Event,
     id::{AgentId, CrewId, Digest, Name, PluginName, TaskId},
     index::Index,
     key::KeyId,
     plugin::Plugin,
     quantity::Time,
+    recent::Recent,
     task::Task,
     trust::{Revocation, Trust},
 };
@@ -87,6 +89,8 @@ pub struct State {
     crews: BTreeMap<CrewId, Crew>,
     agents: BTreeMap<AgentId, Agent>,
     tasks: BTreeMap<TaskId, Task>,
+    /// Ended ephemeral tasks.
+    recent: Recent,
     pub(crate) index: Index,
     /// Beyond the place of every task that was accepted since the start.
     next_order: u64,
@@ -289,6 +293,36 @@ impl State {
         self.tasks.values()
     }
 
+    /// An ephemeral task whose tree has ended, while it is kept.
+    #[must_use]
+    pub fn recent(&self, id: TaskId) -> Option<Task> {
+        self.recent.get(id)
+    }
+
+    /// The ids of the ephemeral tasks whose trees have ended, while they are kept.
+    pub fn recent_ids(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.recent.ids()
+    }
+
+    /// Whether a task is ephemeral. Of one that has ended, and is not kept any more, that is not known.
+    #[must_use]
+    pub fn is_ephemeral(&self, id: TaskId) -> bool {
+        self.tasks
+            .get(&id)
+            .map_or_else(|| self.recent.contains(id), |task| task.ephemeral)
+    }
+
+    /// Whether an event concerns an ephemeral task only: then it is applied and not journaled. Ask before it is applied.
+    pub(crate) fn is_volatile(&self, event: &Event) -> bool {
+        match event {
+            Event::TaskAccepted(task) => task.ephemeral,
+            Event::TaskMoved { task, .. } => self.is_ephemeral(*task),
+            Event::AttemptUsed { lease, .. } | Event::AttemptFenced { lease } => self.is_ephemeral(lease.task),
+            Event::TreeArchived { root } => self.is_ephemeral(*root),
+            _ => false,
+        }
+    }
+
     /// How many tasks are in memory.
     #[must_use]
     pub fn live_tasks(&self) -> usize {
@@ -322,8 +356,12 @@ impl State {
         found
     }
 
+    /// Has a record written with the next checkpoint; that of an ephemeral task never is.
     fn touch(&mut self, key: Key) {
-        self.dirty.insert(key);
+        let ephemeral = matches!(key, Key::Task(id) if self.is_ephemeral(id));
+        if !ephemeral {
+            self.dirty.insert(key);
+        }
     }
 
     fn gone(&mut self, key: Key) {

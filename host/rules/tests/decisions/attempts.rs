@@ -322,10 +322,9 @@ fn streams_hear_of_an_end_only_when_it_is_durable() {
     let mut bench = Bench::new();
     let id = bench.task(|_| {});
     bench.done(id);
-    let ended = |notices: Vec<skep_rules::effect::Notice>| {
-        notices
-            .into_iter()
-            .any(|notice| matches!(notice.what, Changed::Task { state, .. } if state.is_ended()))
+    let ended = |released: Vec<(u64, Vec<skep_rules::effect::Notice>)>| {
+        let mut notices = released.into_iter().flat_map(|(_, notices)| notices);
+        notices.any(|notice| matches!(notice.what, Changed::Task { state, .. } if state.is_ended()))
     };
     let position = bench.shard.position();
     let early = bench.shard.durable(position - 1);

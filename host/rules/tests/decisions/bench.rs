@@ -169,6 +169,7 @@ impl Bench {
             max_retries: None,
             dependencies: Vec::new(),
             labels: BTreeMap::new(),
+            ephemeral: false,
         }
     }
 
@@ -242,6 +243,7 @@ impl Bench {
         self.state()
             .task(task)
             .cloned()
+            .or_else(|| self.state().recent(task))
             .or_else(row)
             .expect("the task is known")
     }

@@ -9,6 +9,8 @@ mod crews;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod ephemeral;
+#[cfg(test)]
 #[path = "../fixtures/trust.rs"]
 mod fixtures;
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use skep_rules::{
-    agent::Phase,
+    agent::{Agent, Phase},
+    audit::Kind,
     command::{Command, Consent, Idempotency, NewTask, children_of},
     crew::CrewManifest,
     crew_record::CrewPhase,
     decide::Reply,
     effect::Changed,
+    event::Event,
     facts::{Facts, Table},
     grant::Ceiling,
     id::{AgentId, CrewId, Digest, TaskId},
@@ -18,7 +20,7 @@ use skep_rules::{
     metadata::{Document as _, Index, Keys, Revocations, Root},
     plan::Payload,
     plugin::Plugin,
-    quantity::{Millis, Size, Time},
+    quantity::{Fuel, Millis, Size, Time},
     reason::Reason,
     rejection::Rejection,
     seam::{Beat, Call, End, Export, Lease, RunnerCommand},
@@ -59,6 +61,10 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "revoked by index",
     "drained by the sweep",
     "crew of what is revoked",
+    "ephemeral task",
+    "ephemeral part",
+    "ephemeral task lost",
+    "ephemeral task between synced ones",
 ];
 
 /// What plugins there are, and what they export.
@@ -88,6 +94,9 @@ pub(crate) struct World {
     keys: BTreeMap<String, (Digest, Vec<TaskId>)>,
     /// How tasks ended, as streams were told.
     ended: BTreeMap<TaskId, TaskState>,
+    /// Ephemeral tasks of all lives, and the agents that were given one: of those the disk knows less.
+    ephemeral: BTreeSet<TaskId>,
+    lent: BTreeSet<AgentId>,
 }
 
 enum Promise {
@@ -118,6 +127,8 @@ impl World {
             accepted: BTreeSet::new(),
             keys: BTreeMap::new(),
             ended: BTreeMap::new(),
+            ephemeral: BTreeSet::new(),
+            lent: BTreeSet::new(),
         };
         world.shard.take_unsigned(true);
         world.assemble();
@@ -233,11 +244,50 @@ impl World {
     }
 
     fn perform(&mut self, output: Output) -> Reply {
+        self.note_ephemeral(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
         }
         output.reply
+    }
+
+    /// What is written never speaks of an ephemeral task, unless something was refused to it.
+    fn note_ephemeral(&mut self, output: &Output) {
+        let state = self.shard.state();
+        let known = self.ephemeral.len();
+        self.ephemeral
+            .extend(state.tasks().filter(|task| task.ephemeral).map(|task| task.id));
+        // Some end in the decision that makes them.
+        self.ephemeral.extend(state.recent_ids());
+        let parts = state.tasks().any(|task| task.ephemeral && task.parent.is_some());
+        for task in state.tasks().filter(|task| task.ephemeral) {
+            self.lent.extend(task.held.as_ref().map(|held| held.lease.agent));
+        }
+        for entry in &output.entries {
+            let about = match minicbor::decode(entry).expect("an entry is an event") {
+                Event::TaskAccepted(task) => task.id,
+                Event::TaskMoved { task, .. } | Event::TreeArchived { root: task } => task,
+                Event::AttemptUsed { lease, .. } => lease.task,
+                _ => continue,
+            };
+            assert!(!self.ephemeral.contains(&about), "{about} is in the journal");
+        }
+        for entry in &output.audit {
+            let about = entry.task.is_some_and(|task| self.ephemeral.contains(&task));
+            // Of an attempt that outlived its host nobody knows what it was.
+            let may = matches!(entry.kind, Kind::Denied | Kind::AttemptFenced);
+            assert!(!about || may, "{entry:?}");
+        }
+        for write in output.writes.iter().filter(|write| write.table == Table::Tasks) {
+            assert!(!self.ephemeral.iter().any(|id| write.key == id.to_bytes()));
+        }
+        if self.ephemeral.len() > known {
+            self.saw("ephemeral task");
+        }
+        if parts {
+            self.saw("ephemeral part");
+        }
     }
 
     /// What the runner makes of a command.
@@ -416,7 +466,7 @@ impl World {
             .map(|lease| Beat {
                 lease,
                 crossings: 1,
-                fuel: skep_rules::quantity::Fuel(1),
+                fuel: Fuel(1),
                 percent: None,
             })
             .collect();
@@ -434,14 +484,22 @@ impl World {
 
     fn sync_some(&mut self, batches: usize) {
         let durable = self.disk.sync(batches);
-        for notice in self.shard.durable(durable) {
+        for notice in self.shard.durable(durable).into_iter().flat_map(|(_, notices)| notices) {
             let Changed::Task { task, state, .. } = notice.what else {
                 continue;
             };
             self.saw(name_of(state));
             if state.is_ended() {
                 assert_eq!(self.ended.insert(task, state), None, "{task} ends once");
-                let row = self.archived(task).expect("an ended task has a row");
+                let kept = match self.ephemeral.contains(&task) {
+                    true => self
+                        .shard
+                        .state()
+                        .recent(task)
+                        .or_else(|| self.shard.state().task(task).cloned()),
+                    false => self.archived(task),
+                };
+                let row = kept.expect("an ended task has a row, or is remembered for a while");
                 assert_eq!(row.state, state);
             }
         }
@@ -474,8 +532,18 @@ impl World {
         if self.luck.percent(50) {
             self.runner.mail.clear();
         }
+        if self
+            .shard
+            .state()
+            .tasks()
+            .any(|task| task.ephemeral && !task.state.is_ended())
+        {
+            self.saw("ephemeral task lost");
+        }
         self.shard = self.disk.recover();
         assert!(self.shard.state().index_is_right());
+        assert!(self.shard.state().tasks().all(|task| !task.ephemeral));
+        self.ended.retain(|id, _| !self.ephemeral.contains(id));
         self.now = self.now.after(Millis(self.luck.below(60_000)));
         let output = self.shard.resume(self.now);
         self.disk.append(&output);
@@ -508,8 +576,26 @@ impl World {
     fn replay_is_the_same(&self) {
         let again = self.disk.recover();
         let (live, replayed) = (self.shard.state(), again.state());
-        assert!(live.tasks().eq(replayed.tasks()));
-        assert!(live.agents().eq(replayed.agents()));
+        assert!(live.tasks().filter(|task| !task.ephemeral).eq(replayed.tasks()));
+        assert_eq!(live.agents().count(), replayed.agents().count());
+        for (live, replayed) in live.agents().zip(replayed.agents()) {
+            // What ephemeral tasks have used, and whether one of them holds a slot just now, the disk does not know.
+            let known = |agent: &Agent| Agent {
+                phase: if agent.phase == Phase::Busy {
+                    Phase::Ready
+                } else {
+                    agent.phase
+                },
+                active: 0,
+                revision: 0,
+                tasks: 0,
+                fuel: Fuel(0),
+                peak_memory: Size(0),
+                ..agent.clone()
+            };
+            let same = live == replayed || (self.lent.contains(&live.id) && known(live) == known(replayed));
+            assert!(same, "{live:?} is replayed as {replayed:?}");
+        }
         assert!(live.crews().eq(replayed.crews()));
         assert!(live.plugins().eq(replayed.plugins()));
         assert_eq!(live.trust(), replayed.trust());
@@ -528,6 +614,7 @@ impl World {
             .state()
             .task(id)
             .cloned()
+            .or_else(|| self.shard.state().recent(id))
             .or_else(|| self.archived(id))
             .map(|task| task.state)
     }
@@ -769,10 +856,14 @@ impl World {
             tasks.push(self.new_task(crew, earlier));
         }
         let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
-        let idempotency = self.luck.percent(30).then(|| Idempotency {
-            key: format!("key-{}", self.luck.below(20)),
-            digest: Digest::of(&self.luck.below(2).to_be_bytes()),
-        });
+        let ephemeral = tasks.iter().filter(|task| task.ephemeral).count();
+        let idempotency = self
+            .luck
+            .percent(if ephemeral > 0 { 3 } else { 30 })
+            .then(|| Idempotency {
+                key: format!("key-{}", self.luck.below(20)),
+                digest: Digest::of(&self.luck.below(2).to_be_bytes()),
+            });
         let key = idempotency.clone().map(|given| (given.key, given.digest));
         let leaning = tasks
             .iter()
@@ -802,14 +893,18 @@ impl World {
                         "{known} answers as before"
                     );
                 }
-                self.owed.push((self.shard.position(), Promise::Accepted(tasks, key)));
+                if ephemeral > 0 && ephemeral < tasks.len() {
+                    self.saw("ephemeral task between synced ones");
+                }
+                let synced = tasks.into_iter().filter(|id| !self.ephemeral.contains(id)).collect();
+                self.owed.push((self.shard.position(), Promise::Accepted(synced, key)));
             }
             Ok(other) => unreachable!("{other:?}"),
             Err(rejection) => assert!(
                 matches!(
                     rejection.reason,
                     Reason::NotFound | Reason::IllegalTransition | Reason::IdempotencyMismatch
-                ),
+                ) || (ephemeral > 0 && rejection.reason == Reason::InvalidInput),
                 "{rejection}"
             ),
         }
@@ -852,6 +947,7 @@ impl World {
                 .then(|| u32::try_from(self.luck.below(3)).unwrap()),
             dependencies,
             labels: BTreeMap::new(),
+            ephemeral: self.luck.percent(25),
         }
     }
 

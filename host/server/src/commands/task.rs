@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use skep::http::api::task::{Action, AttemptLog, NewTask, Request, RetryPolicy, Task, Tree};
+use skep::http::api::task::{Action, AttemptLog, Durability, NewTask, Request, RetryPolicy, Task, Tree};
 use skep_rules::{
     id::Role,
     limits::{MAX_BODY_BYTES, MAX_WAIT},
@@ -87,6 +87,9 @@ pub(crate) struct Submit {
     /// Have a checker look at the result
     #[arg(long)]
     check: bool,
+    /// Keep it in memory only: faster, and lost with the host
+    #[arg(long)]
+    ephemeral: bool,
     /// A file to give along to the planner
     #[arg(long = "note", value_name = "FILE")]
     notes: Vec<PathBuf>,
@@ -230,6 +233,10 @@ fn new_task(args: &Submit) -> Result<NewTask> {
             max_retries: Some(retries),
         }),
         labels: args.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+        durability: match args.ephemeral {
+            true => Durability::Ephemeral,
+            false => Durability::Synced,
+        },
     })
 }
 
@@ -298,6 +305,9 @@ fn describe(task: &Task) -> String {
         ),
         ("submitted", time(task.created_at)),
     ];
+    if task.durability == Durability::Ephemeral {
+        lines.push(("durability", "ephemeral: lost when the host ends".to_owned()));
+    }
     lines.extend(task.ended_at.map(|at| {
         (
             "ended",

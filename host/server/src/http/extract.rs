@@ -161,13 +161,14 @@ pub(super) fn agent(state: &State, text: &str) -> Result<AgentId, Refusal> {
     Ok(found?)
 }
 
-/// The live tasks whose ids begin so.
-pub(super) fn live_tasks(state: &State, range: &Prefix<TaskId>) -> Vec<TaskId> {
+/// The tasks whose ids begin so, of those in memory.
+pub(super) fn known_tasks(state: &State, range: &Prefix<TaskId>) -> Vec<TaskId> {
     if range.first == range.last {
         return state.task(range.first).map(|task| task.id).into_iter().collect();
     }
     let tasks = state.tasks().map(|task| task.id);
     tasks
+        .chain(state.recent_ids())
         .filter(|id| (range.first..=range.last).contains(id))
         .take(2)
         .collect()

@@ -60,6 +60,28 @@ pub struct NewTask {
     /// For finding it again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What becomes of it when the host ends.
+    #[serde(default, skip_serializing_if = "Durability::is_synced")]
+    pub durability: Durability,
+}
+
+/// What becomes of a task when the host ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It is on disk before it is answered for, and runs again.
+    #[default]
+    Synced,
+    /// It lives in memory and is lost with the process, its parts with it: nothing of it is journaled, only what is refused to it is audited,
+    /// its logs are not kept, and once it has ended it can be read for a while only. It cannot have an `Idempotency-Key`, and no synced task can
+    /// depend on it.
+    Ephemeral,
+}
+
+impl Durability {
+    fn is_synced(&self) -> bool {
+        *self == Durability::Synced
+    }
 }
 
 /// How failures are tried again.
@@ -117,6 +139,9 @@ pub struct Task {
     pub state: TaskState,
     /// The same in four words.
     pub status: Status,
+    /// What becomes of it when the host ends.
+    #[serde(default)]
+    pub durability: Durability,
     /// Its crew.
     #[schema(value_type = String)]
     pub crew: CrewId,

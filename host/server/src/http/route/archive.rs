@@ -1,4 +1,4 @@
-//! Tasks wherever they are: the live ones in the shard, the ended ones in their table.
+//! Tasks wherever they are: the live ones in the shard, the ended ones in their table, and ephemeral ones for a while in memory.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,8 +28,8 @@ const SCAN_PAGE: usize = 200;
 
 /// A task, live or archived, and the position that must be durable before anybody is told.
 pub(super) fn fetch(driver: &Driver, id: TaskId) -> Result<Option<(Task, Position)>, Error> {
-    let (live, position) = driver.read(|state| state.task(id).cloned())?;
-    if let Some(task) = live {
+    let (known, position) = driver.read(|state| state.task(id).cloned().or_else(|| state.recent(id)))?;
+    if let Some(task) = known {
         return Ok(Some((task, position)));
     }
     let Some(task) = driver.row(TASKS, &id.to_bytes())? else {
@@ -74,7 +74,7 @@ pub(super) async fn resolve(driver: &Arc<Driver>, text: &str) -> Answer<TaskId> 
     }
     let what = format!("task `{text}`");
     let found = blocking(driver, move |driver| {
-        let (mut found, _) = driver.read(|state| extract::live_tasks(state, &range))?;
+        let (mut found, _) = driver.read(|state| extract::known_tasks(state, &range))?;
         let archived = Range {
             start: Bound::Included(range.first.to_bytes().to_vec()),
             end: Bound::Included(range.last.to_bytes().to_vec()),
@@ -90,7 +90,7 @@ pub(super) async fn resolve(driver: &Arc<Driver>, text: &str) -> Answer<TaskId> 
     Ok(extract::only(found.await?.into_iter(), what)?)
 }
 
-/// Live tasks first, then the archive: one that moves in between is seen twice, never missed.
+/// Live tasks first, then the archive: one that moves in between is seen twice, never missed. Ephemeral tasks that have ended are not listed.
 pub(super) fn page(
     driver: &Driver,
     after: Option<TaskId>,
@@ -174,11 +174,11 @@ pub(super) fn tree(driver: &Driver, id: TaskId) -> Result<(Option<api::task::Tre
                 .collect()
         })?
         .0;
-    // What is not live is archived; the tree is bounded by the plan limits.
+    // What is not live has ended; the tree is bounded by the plan limits.
     let mut wanted = vec![id];
     while let Some(id) = wanted.pop() {
         if !tasks.contains_key(&id)
-            && let Some(task) = driver.row(TASKS, &id.to_bytes())?
+            && let Some((task, _)) = fetch(driver, id)?
         {
             tasks.insert(id, without_result(task));
         }

@@ -25,7 +25,7 @@ use crate::{
     driver::{ADMIN, Driver, Error, LOGS, SHARD, decode},
     host::Shared,
     http::{
-        api::{self, Page, content, problem::Problem},
+        api::{self, Page, content, problem::Problem, task::Durability},
         extract::{self, Body, Query, Wait, page_size},
         problem::{Answer, Refusal},
     },
@@ -36,7 +36,7 @@ use crate::{
 /// Submit one task, or up to 100, all or none of them.
 ///
 /// With `wait` the answer comes when all of them have ended, or the time is up. An `Idempotency-Key` makes asking twice the same as asking once
-/// for 24 hours; the second answer has status 200.
+/// for 24 hours; the second answer has status 200. Ephemeral tasks are taken without one.
 #[utoipa::path(post, path = "/v1/tasks", tag = "tasks", params(Wait, ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters")),
     request_body = api::task::Submission,
     responses((status = 201, description = "Accepted, durable; a list where a list was submitted", body = api::task::Task),
@@ -84,6 +84,7 @@ pub(crate) async fn submit(
                 max_retries: task.retry.and_then(|retry| retry.max_retries),
                 dependencies: dependencies.collect::<Result<_, _>>()?,
                 labels: task.labels,
+                ephemeral: task.durability == Durability::Ephemeral,
             });
         }
         Ok(Command::SubmitTasks {
@@ -153,14 +154,14 @@ fn whole_agent(state: &skep_rules::state::State, crew: CrewId, text: &str) -> Re
     found.map(|id| id.to_string())
 }
 
-/// A whole id, or the beginning of a live task's.
+/// A whole id, or the beginning of that of a task in memory.
 fn dependency(state: &skep_rules::state::State, text: &str) -> Result<TaskId, Rejection> {
     let what = format!("task `{}`", text.chars().take(80).collect::<String>());
     let range = extract::prefix::<TaskId>(text, TaskId::PREFIX).map_err(|_| Rejection::not_found(&what))?;
     if range.first == range.last {
         return Ok(range.first);
     }
-    extract::only(extract::live_tasks(state, &range).into_iter(), what)
+    extract::only(extract::known_tasks(state, &range).into_iter(), what)
 }
 
 /// Which tasks.
