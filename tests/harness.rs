@@ -304,7 +304,19 @@ impl Host {
         }
     }
 
-    /// Kills it and starts it again on the same data.
+    /// Stops it in order, as SIGTERM does.
+    pub(crate) fn stop(&mut self) {
+        let pid = self.pid().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(asked.expect("the host can be asked").success());
+        let mut child = self.child.take().expect("it runs in a process of its own");
+        let status = until("the host has stopped", || {
+            child.try_wait().expect("the host can be waited for")
+        });
+        assert!(status.success(), "{status}");
+    }
+
+    /// Kills it, unless it has stopped, and starts it again on the same data.
     pub(crate) fn restart(mut self) -> Host {
         self.kill();
         let owned = self._owned.take();

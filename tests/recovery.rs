@@ -67,18 +67,9 @@ fn a_second_host_on_the_same_data_is_refused() {
 
 #[test]
 fn a_stopped_host_lets_go_of_everything() {
-    let host = Host::start();
-    let pid = host.pid().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    until("host.json is gone", || {
-        (!host.data().join("host.json").exists()).then_some(())
-    });
+    let mut host = Host::start();
+    host.stop();
+    assert!(!host.data().join("host.json").exists());
     crate::harness::skep(
         host.data(),
         &["task", "ls", "--data-dir", host.data().to_str().unwrap()],

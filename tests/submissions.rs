@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use skep_built_guests::LIMITS;
 use skep_rules::id::TaskId;
 
-use crate::harness::{Answer, Host};
+use crate::harness::{Answer, Host, until};
 
 /// A host with a crew of `replicas` agents that do as they are told.
 fn host(replicas: u32) -> Host {
@@ -140,5 +140,42 @@ fn an_ephemeral_task_answers_and_says_so_and_is_lost_with_the_process() {
             .iter()
             .all(|task| task["state"] == "COMPLETED")
     );
+    host.skep(&["audit", "verify"]).exits(0);
+}
+
+#[test]
+fn a_stop_in_order_loses_no_attempt() {
+    let mut host = host(20);
+    let tasks = host.call("POST", "/v1/tasks", &json!(vec![sleep(4_000); 20]));
+    let ids: Vec<String> = tasks.json().as_array().unwrap().iter().map(id).collect();
+    let read = |host: &Host| -> Vec<Value> { ids.iter().map(|id| host.get(&format!("/v1/tasks/{id}"))).collect() };
+    until("all of them run", || {
+        read(&host).iter().all(|task| task["state"] == "RUNNING").then_some(())
+    });
+    host.stop();
+    host = host.restart();
+    until("all of them have ended", || {
+        read(&host)
+            .iter()
+            .all(|task| task["endedAt"] != Value::Null)
+            .then_some(())
+    });
+    for task in read(&host) {
+        assert_eq!(
+            (&task["state"], &task["attempts"]),
+            (&json!("COMPLETED"), &json!(1)),
+            "{task}"
+        );
+    }
+    let rows = audit(&host);
+    let of = |kind: &str| {
+        rows.iter()
+            .filter(|row| row["entry"]["kind"] == *kind)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("host-stopped")[0]["entry"]["detail"], "20 attempts were given back");
+    assert_eq!(of("host-restarted")[0]["entry"]["detail"], "0 attempts were lost");
+    assert!(of("attempt-failed").is_empty());
+    assert!(rows.iter().all(|row| row["entry"]["reason"] != "interrupted"));
     host.skep(&["audit", "verify"]).exits(0);
 }

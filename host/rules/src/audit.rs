@@ -89,6 +89,9 @@ pub enum Kind {
     /// A task waits for a person; the detail is why.
     #[n(31)]
     TaskPaused,
+    /// The host stopped in order; the detail is how many attempts were given back, to go on at the next start.
+    #[n(40)]
+    HostStopped,
 }
 
 /// One entry of the audit log.

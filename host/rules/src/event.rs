@@ -270,6 +270,10 @@ pub enum Change {
     /// PAUSED: a person must look at it. Resumed, it is READY, or VERIFYING where it has a result that waits for that.
     #[n(12)]
     Paused(#[n(0)] Failure),
+    /// The host stopped in order and gave the lease back. The attempt counts no more than one that never began: READY, or VERIFYING without a
+    /// checker.
+    #[n(40)]
+    HandedBack,
 }
 
 /// Why a task ends without a result. By reference where another task is the cause: a failed tree names it a thousand times.

@@ -131,6 +131,15 @@ impl Shard {
         self.output(parts, Reply::Done, now)
     }
 
+    /// Gives the leases in force back because the host stops in order: what ran goes on at the next start and has lost no attempt. Ask again
+    /// while [`Shard::is_unfinished`], and nothing else afterwards but [`Shard::checkpoint`].
+    pub fn hand_back(&mut self, now: Time) -> Output {
+        let mut decision = Decision::new(&mut self.state, &mut self.observed, now);
+        decision.hand_back();
+        let parts = Parts::of(decision);
+        self.output(parts, Reply::Done, now)
+    }
+
     /// Takes note of signs of life. Nothing is decided and nothing remembered.
     pub fn beats(&mut self, now: Time, beats: &[Beat]) {
         for beat in beats {

@@ -297,11 +297,22 @@ impl Driver {
         is_artifact(&self.store, digest)
     }
 
-    /// From here on what the runner says is ignored, so that attempts which it ends because it is stopped are not taken for cancelled.
+    /// From here on what the runner says is ignored, so that attempts which it ends because it is stopped are not taken for cancelled. Their
+    /// leases are given back: the next start goes on with them.
     pub(crate) fn close(&self) -> Result<(), Error> {
         let mut core = self.core()?;
         core.closed = true;
         core.outbox.clear();
+        // Without a runner the leases are those of a life before, and were lost with it.
+        while self.runner.get().is_some() {
+            let output = core.shard.hand_back(self.clock.now());
+            let more = core.shard.is_unfinished();
+            self.carry_out(core, output, Vec::new())?;
+            if !more {
+                break;
+            }
+            core = self.core()?;
+        }
         Ok(())
     }
 

@@ -333,7 +333,7 @@ impl Host {
         Error::Failed(self.shared.driver.failure().unwrap_or_else(|| "unknown".into()))
     }
 
-    /// Stops in order: no new requests, waits end, attempts end and will run again, everything is durable, `host.json` goes.
+    /// Stops in order: no new requests, waits end, attempts are given back and go on at the next start, everything is durable, `host.json` goes.
     ///
     /// # Errors
     /// [`Error::Failed`] when the last of it could not be made durable.

@@ -12,7 +12,7 @@ use crate::{
     host::{Error, Host},
 };
 
-/// Stops a host: no new requests, waits end, attempts are lost (and run again at the next start), the rest becomes durable.
+/// Stops a host: no new requests, waits end, attempts are given back (and go on at the next start), the rest becomes durable.
 pub(crate) async fn stop(host: Host) -> Result<(), Error> {
     let driver = Arc::clone(&host.shared.driver);
     host.shared.ready.store(false, Ordering::Release);

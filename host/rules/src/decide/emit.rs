@@ -283,6 +283,7 @@ fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, Str
         Change::Ready
         | Change::Assigned(_)
         | Change::Started
+        | Change::HandedBack
         | Change::Candidate(_)
         | Change::Split
         | Change::Completed(_) => None,

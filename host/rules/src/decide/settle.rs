@@ -54,7 +54,7 @@ impl Decision<'_> {
     }
 
     /// Ends what does not run in trees that have failed. A tree is bounded, so this is never left over.
-    fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self) {
         while let Some(id) = self.suspects.pop() {
             let Some(child) = self.doom_over(id) else {
                 continue;

@@ -1,9 +1,12 @@
 //! What time does: starts that nobody acknowledged, leases that ran out, delays that are over.
 
+use std::collections::BTreeSet;
+
 use super::Decision;
 use crate::{
     audit::Kind,
     event::{Change, Event},
+    id::AgentId,
     limits::MAX_STRIDE,
     reason::Reason,
     seam::RunnerCommand,
@@ -23,15 +26,37 @@ impl Decision<'_> {
             let entry = self.entry(Kind::HostRestarted, format!("{} attempts were lost", lost.len()));
             self.audit.push(entry);
             self.emit(Event::HostRestarted { at: self.now });
+            let interrupted: BTreeSet<AgentId> = lost.iter().map(|(_, lease)| lease.agent).collect();
             for (crew, lease) in lost {
                 self.attempt_failed(crew, lease, Reason::Interrupted, "the host stopped");
                 self.suspect(lease.task);
             }
             for (agent, phase) in before {
-                self.agent_moved(agent, Some(phase), Some(Reason::Interrupted));
+                let reason = interrupted.contains(&agent).then_some(Reason::Interrupted);
+                self.agent_moved(agent, Some(phase), reason);
             }
         }
         self.settle();
+    }
+
+    /// Gives leases back because the host stops in order, so that the next start finds nothing lost. Nobody is told to stop: whoever held
+    /// them is not listened to any more. Nothing new is handed out.
+    pub(crate) fn hand_back(&mut self) {
+        let held: Vec<_> = self.state.index.held().collect();
+        let mut back = 0_u32;
+        for id in held {
+            if !self.step() {
+                break;
+            }
+            back += u32::from(!self.state.is_ephemeral(id));
+            self.move_task(id, Change::HandedBack);
+        }
+        // What was let finish in a tree that has failed has not finished.
+        self.sweep();
+        if back > 0 {
+            let entry = self.entry(Kind::HostStopped, format!("{back} attempts were given back"));
+            self.audit.push(entry);
+        }
     }
 
     /// Decides what the time that has passed makes of the state.

@@ -357,6 +357,11 @@ impl State {
             .flatten();
         task.state = to;
         task.revision += 1;
+        if *change == Change::HandedBack
+            && let Some(held) = &release
+        {
+            task.attempts -= u32::from(held.started && held.export != Export::Checker);
+        }
         alter(task, change, child, release.as_ref().map(|held| held.lease.agent), at);
         if failure.is_some() {
             task.failure = failure;
@@ -427,14 +432,20 @@ fn target(from: TaskState, change: &Change) -> Option<TaskState> {
         (Ready | Assigned | Running | Verifying, Change::Paused(_)) => Paused,
         (Ready, Change::Assigned(_)) => Assigned,
         (Assigned, Change::Started) => Running,
-        (Assigned | Running, Change::Lost) => Ready,
+        (Assigned | Running, Change::Lost | Change::HandedBack) => Ready,
         (Running, Change::Retry { .. }) => RetryWait,
         (Running, Change::Split) => Waiting,
         (Running | Waiting, Change::Candidate(_)) => Verifying,
         (Running | Waiting | Verifying, Change::Completed(_)) => Completed,
-        (Verifying, Change::Ready | Change::Assigned(_) | Change::Started | Change::Lost | Change::Retry { .. }) => {
-            Verifying
-        }
+        (
+            Verifying,
+            Change::Ready
+            | Change::Assigned(_)
+            | Change::Started
+            | Change::Lost
+            | Change::HandedBack
+            | Change::Retry { .. },
+        ) => Verifying,
         (Verifying, Change::SentBack(_)) => Ready,
         (Pending | Ready | Running | Waiting | RetryWait | Verifying, Change::Failed(_)) => Failed,
         (from, Change::Cancelled(_)) if !from.is_ended() => Cancelled,
@@ -469,6 +480,7 @@ fn alter(
             task.started = task.started.or(Some(at));
         }
         Change::Lost
+        | Change::HandedBack
         | Change::Failed(_)
         | Change::Cancelled(_)
         | Change::Skipped(_)

@@ -379,6 +379,7 @@ fn entries_keep_their_bytes() {
         },
     ];
     events.extend(events_of_trust(at));
+    events.push(moved(Change::HandedBack));
     let found: Vec<String> = events.iter().map(|event| hex(&encode(event))).collect();
     assert_eq!(found, WRITTEN);
     for (event, written) in events.into_iter().zip(WRITTEN) {
@@ -416,4 +417,5 @@ const WRITTEN: &[&str] = &[
     "82181b811b0000018bcfe56800",
     "82181c811b0000018bcfe56800",
     "820b825820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8551b0000018bcfe56800",
+    "8208835000000000000000000000000000030000821828801b0000018bcfe56800",
 ];

@@ -15,7 +15,7 @@ use skep_rules::{
     task::TaskState,
 };
 
-use crate::bench::{Bench, plan, text};
+use crate::bench::{Bench, CREW, plan, text};
 
 fn failed(retry: Retry) -> End {
     End::Finished(Outcome::Failed {
@@ -348,4 +348,72 @@ fn a_refused_file_of_the_code_cache_is_one_entry_and_changes_nothing() {
     let heard = bench.heard(Kind::CacheRefused);
     assert!(heard.len() == 1 && heard[0].detail.starts_with(&digest.to_string()));
     assert!(heard[0].detail.len() <= MAX_TEXT_BYTES);
+}
+
+#[test]
+fn a_stop_in_order_gives_every_attempt_back() {
+    let mut bench = Bench::of(&CREW.replacen("\"acme/worker@1.0.0\"", "\"acme/worker@1.0.0\"\n    replicas = 2", 1));
+    let (worked, waits) = (bench.task(|_| {}), bench.task(|_| {}));
+    let checked = bench.task(|task| task.check = true);
+    bench.started(worked);
+    bench.done(worked);
+    bench.started(waits);
+    bench.started(checked);
+    bench.done(checked);
+    bench.started(checked);
+    let ephemeral = bench.task(|task| task.ephemeral = true);
+    assert_eq!(bench.is(checked), TaskState::Verifying);
+    assert_eq!((bench.record(waits).attempts, bench.record(checked).attempts), (1, 1));
+
+    let (entries, audit, told) = (bench.entries.len(), bench.audit.len(), bench.told.len());
+    bench.stop();
+    assert_eq!(
+        (bench.is(waits), bench.is(checked)),
+        (TaskState::Ready, TaskState::Verifying)
+    );
+    // Work that did not end has not been tried; what is under check has been.
+    assert_eq!((bench.record(waits).attempts, bench.record(checked).attempts), (0, 1));
+    assert!(bench.state().agents().all(|agent| agent.active == 0));
+    assert_eq!(bench.told.len(), told, "nothing new begins");
+    assert_eq!(bench.entries.len(), entries + 2);
+    let [.., stopped] = &bench.audit[audit..] else {
+        unreachable!("it is audited")
+    };
+    assert_eq!(
+        (stopped.kind, stopped.detail.as_str()),
+        (Kind::HostStopped, "2 attempts were given back")
+    );
+    assert!(bench.heard(Kind::AttemptFailed).is_empty());
+    // An end that comes too late is nobody's.
+    assert_eq!(bench.record(ephemeral).held, None);
+
+    bench.restart();
+    bench.warm();
+    assert!(
+        bench
+            .audit
+            .iter()
+            .all(|entry| entry.reason != Some(Reason::Interrupted))
+    );
+    assert_eq!(bench.is(waits), TaskState::Assigned);
+    bench.end(checked, End::Finished(Outcome::Accepted));
+    bench.done(waits);
+    assert_eq!(
+        (bench.record(waits).attempts, bench.is(checked)),
+        (1, TaskState::Completed)
+    );
+}
+
+#[test]
+fn a_stop_skips_what_was_let_finish_in_a_tree_that_has_failed() {
+    let mut bench = Bench::of(&CREW.replacen("\"acme/worker@1.0.0\"", "\"acme/worker@1.0.0\"\nreplicas = 2", 1));
+    let objective = bench.task(|task| task.plan = true);
+    bench.end(objective, End::Finished(plan(&[("a", &[]), ("b", &[])])));
+    let (a, b) = (bench.child(objective, "a"), bench.child(objective, "b"));
+    bench.end(a, failed(Retry::Never));
+    assert_eq!(bench.is(b), TaskState::Assigned);
+    bench.stop();
+    assert_eq!(bench.is(b), TaskState::Skipped);
+    bench.restart();
+    assert_eq!(bench.is(objective), TaskState::Failed);
 }

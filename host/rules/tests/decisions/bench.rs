@@ -138,6 +138,12 @@ impl Bench {
         self.take(output);
     }
 
+    /// Stops the host in order.
+    pub(crate) fn stop(&mut self) {
+        let output = self.shard.hand_back(self.now);
+        self.take(output);
+    }
+
     pub(crate) fn restart(&mut self) {
         let output = self.shard.resume(self.now);
         self.take(output);

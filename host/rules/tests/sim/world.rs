@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_rules::{
     agent::{Agent, Phase},
-    audit::Kind,
+    audit::{AuditEntry, Kind},
     command::{Command, Consent, Idempotency, NewTask, children_of},
     crew::CrewManifest,
     crew_record::CrewPhase,
@@ -25,6 +25,7 @@ use skep_rules::{
     rejection::Rejection,
     seam::{Beat, Call, End, Export, Lease, RunnerCommand},
     shard::{Output, Shard},
+    state::State,
     task::{Task, TaskState},
     trust::Revocation,
 };
@@ -65,6 +66,8 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "ephemeral part",
     "ephemeral task lost",
     "ephemeral task between synced ones",
+    "stopped host",
+    "given back",
 ];
 
 /// What plugins there are, and what they export.
@@ -154,7 +157,8 @@ impl World {
             70..=79 => self.pass(),
             80..=92 => self.sync(),
             93..=95 => self.checkpoint(),
-            96..=97 => self.beat(),
+            96 => self.beat(),
+            97 => self.stop(),
             98 => self.deliver_stale(),
             _ => self.crash(),
         }
@@ -521,11 +525,46 @@ impl World {
         self.saw("checkpoint");
     }
 
+    /// The host stops in order: nothing is lost, and no attempt has been made for nothing.
+    fn stop(&mut self) {
+        let held = |task: &&Task| task.held.is_some() && !task.ephemeral;
+        let credits = |state: &State| -> BTreeMap<TaskId, (u32, u32)> {
+            let tasks = state.tasks().filter(|task| !task.ephemeral && !task.state.is_ended());
+            tasks.map(|task| (task.id, (task.retries, task.faults))).collect()
+        };
+        let before = credits(self.shard.state());
+        if self.shard.state().tasks().filter(held).count() > 0 {
+            self.saw("given back");
+        }
+        loop {
+            let output = self.shard.hand_back(self.now);
+            assert!(output.audit.iter().all(|entry| entry.kind != Kind::AttemptFailed));
+            assert!(output.effects.is_empty(), "nothing new begins");
+            self.perform(output);
+            if !self.shard.is_unfinished() {
+                break;
+            }
+        }
+        self.checkpoint();
+        self.sync_all();
+        let told = self.come_up();
+        assert!(told.iter().all(|entry| entry.reason != Some(Reason::Interrupted)));
+        let after = credits(self.shard.state());
+        assert!(after.iter().all(|(id, credit)| before.get(id) == Some(credit)));
+        self.saw("stopped host");
+    }
+
     /// The host dies; the disk has kept a prefix.
     fn crash(&mut self) {
         self.sync_kept();
         self.disk.crash();
         self.owed.clear();
+        drop(self.come_up());
+        self.saw("crash");
+    }
+
+    /// A host finds the disk as it is; what it tells the audit log.
+    fn come_up(&mut self) -> Vec<AuditEntry> {
         self.runner.running.clear();
         self.runner.life += 1;
         // A runner that outlives its host speaks of a life that is over.
@@ -549,7 +588,6 @@ impl World {
         self.disk.append(&output);
         self.sync_all();
         output.effects.into_iter().for_each(|effect| self.told(effect));
-        self.saw("crash");
         let accepted: Vec<TaskId> = self.accepted.iter().copied().collect();
         for id in accepted {
             let known = self.shard.state().task(id).is_some() || self.archived(id).is_some();
@@ -564,6 +602,7 @@ impl World {
             );
             assert!(self.shard.state().task(id).is_none_or(|task| task.state == state));
         }
+        output.audit
     }
 
     /// The disk may have got further than anybody was told.
