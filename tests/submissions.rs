@@ -1,6 +1,10 @@
 //! What a submission promises: once for each key, all or none, durable or declared not to be, refused where there is no room.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use serde_json::{Value, json};
 use skep_built_guests::LIMITS;
@@ -33,6 +37,7 @@ fn id(task: &Value) -> String {
     task["taskId"].as_str().unwrap_or_else(|| panic!("{task}")).to_owned()
 }
 
+/// Submits under a key and waits for the end.
 fn with_key(host: &Host, key: &str, body: &Value) -> Answer {
     let bearer = format!("Bearer {}", host.token);
     let headers = [
@@ -40,7 +45,7 @@ fn with_key(host: &Host, key: &str, body: &Value) -> Answer {
         ("Content-Type", "application/json"),
         ("Idempotency-Key", key),
     ];
-    host.send("POST", "/v1/tasks", &headers, body.to_string().as_bytes())
+    host.send("POST", "/v1/tasks?wait=60s", &headers, body.to_string().as_bytes())
 }
 
 /// The whole audit log.
@@ -178,4 +183,129 @@ fn a_stop_in_order_loses_no_attempt() {
     assert!(of("attempt-failed").is_empty());
     assert!(rows.iter().all(|row| row["entry"]["reason"] != "interrupted"));
     host.skep(&["audit", "verify"]).exits(0);
+}
+
+#[test]
+fn a_key_makes_one_task_however_often_and_however_long_it_is_asked() {
+    let mut host = host(2);
+    let body = sleep(300);
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..100)
+            .map(|_| scope.spawn(|| with_key(&host, "once", &body)))
+            .collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let first = answers
+        .iter()
+        .find(|answer| answer.status == 201)
+        .expect("one of them makes it");
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 99);
+    assert!(answers.iter().all(|answer| answer.json() == first.json()));
+    assert_eq!(first.json()["state"], "COMPLETED");
+    assert_eq!(host.get("/v1/tasks")["items"].as_array().unwrap().len(), 1);
+
+    let other = sleep(301);
+    with_key(&host, "once", &other).refuses(422, "idempotency-mismatch");
+    with_key(&host, &"k".repeat(256), &body).refuses(400, "invalid-input");
+    with_key(&host, "", &body).refuses(400, "invalid-input");
+    let longest = with_key(&host, &"k".repeat(255), &body);
+    assert_eq!(longest.status, 201);
+
+    host = host.restart();
+    let again = with_key(&host, "once", &body);
+    assert_eq!((again.status, again.json()), (200, first.json()));
+    with_key(&host, "once", &other).refuses(422, "idempotency-mismatch");
+    assert_eq!(host.get("/v1/tasks")["items"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_batch_is_taken_whole_or_not_at_all_and_is_on_disk_when_it_is_answered() {
+    let mut host = host(2);
+    let submit = |host: &Host, tasks: Vec<Value>| host.call("POST", "/v1/tasks", &json!(tasks));
+    submit(&host, vec![sleep(0); 101]).refuses(400, "invalid-input");
+    submit(&host, Vec::new()).refuses(400, "invalid-input");
+    let mut bad = vec![sleep(0); 100];
+    bad[99]["agent"] = json!("nobody");
+    let problem = submit(&host, bad).refuses(404, "not-found");
+    assert!(problem["detail"].as_str().unwrap().contains("tasks[99]"), "{problem}");
+    assert_eq!(host.get("/v1/tasks")["items"], json!([]));
+
+    // Killed at once: what was answered is there, all of it.
+    let accepted = submit(&host, vec![sleep(1); 100]);
+    host.kill();
+    assert_eq!(accepted.status, 201);
+    host = host.restart();
+    let accepted = accepted.json();
+    let ids = accepted.as_array().unwrap().iter().map(id);
+    let known: Vec<String> = ids
+        .filter(|id| host.get(&format!("/v1/tasks/{id}"))["taskId"] == **id)
+        .collect();
+    assert_eq!(known.len(), 100);
+
+    // An answer does not come later than it was asked for.
+    let early = host.call("POST", "/v1/tasks?wait=50ms", &sleep(30_000));
+    assert_eq!((early.status, &early.json()["endedAt"]), (201, &Value::Null));
+    let still = host.get(&format!("/v1/tasks/{}?wait=50ms", id(&early.json())));
+    assert_eq!(still["endedAt"], Value::Null);
+    host.call("POST", "/v1/tasks?wait=soon", &sleep(1))
+        .refuses(400, "invalid-input");
+}
+
+/// What a process holds in memory, in KiB.
+fn resident(host: &Host) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Offers batches of 100 from eight clients at once until `batches` are answered; how many were accepted.
+fn offer(host: &Host, batches: usize) -> usize {
+    let batch = json!(vec![
+        json!({"description": "waits", "input": {"do": "sleep", "ms": 600_000}});
+        100
+    ]);
+    let left = AtomicUsize::new(batches);
+    let one = || {
+        let mut accepted = 0;
+        while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            let answer = host.call("POST", "/v1/tasks", &batch);
+            if answer.status == 201 {
+                accepted += 100;
+            } else {
+                answer.refuses(429, "overloaded");
+                assert!(answer.head.to_lowercase().contains("retry-after: "), "{}", answer.head);
+            }
+        }
+        accepted
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    })
+}
+
+#[test]
+fn a_full_host_says_so_and_does_not_grow() {
+    let host = host(1);
+    let room = host.get("/v1/host")["capacity"]["maxLiveTasks"].as_u64().unwrap();
+    let batches = usize::try_from(room / 100).unwrap();
+    // The last batch fits as a whole or not at all; one of the tasks may have ended by its deadline.
+    let accepted = offer(&host, batches + 10);
+    assert!((100 * batches..=100 * (batches + 1)).contains(&accepted), "{accepted}");
+    let full = resident(&host);
+    assert_eq!(
+        offer(&host, 9 * batches),
+        0,
+        "ten times as much was offered as it takes"
+    );
+    let grown = resident(&host).saturating_sub(full);
+    assert!(grown < 32 << 10, "{grown} KiB more than the {full} KiB of a full host");
+
+    // Where something ends there is room again.
+    let listed = host.get("/v1/tasks?limit=100");
+    for task in listed["items"].as_array().unwrap() {
+        let cancelled = host.call("PUT", &format!("/v1/tasks/{}", id(task)), &json!({"action": "cancel"}));
+        assert_eq!(cancelled.status, 200, "{}", cancelled.json());
+    }
+    assert!(offer(&host, 1) == 100);
 }

@@ -209,6 +209,10 @@ pub const CHECKPOINT_BYTES: usize = 32 << 20;
 pub const MAX_RIDERS: usize = 10_000;
 /// Free bytes of the data directory's disk below which nothing new is accepted: what runs must still be able to end.
 pub const LOW_SPACE: u64 = 256 * MIB;
+/// Bytes that wait for the disk before whoever appends is made to wait: half a second of a slow disk.
+pub const MAX_PENDING_BYTES: usize = 64 << 20;
+/// Bytes that wait for the disk beyond which nothing new is accepted. The other half of [`MAX_PENDING_BYTES`] is for what was accepted before.
+pub const MAX_BACKLOG_BYTES: usize = MAX_PENDING_BYTES / 2;
 /// How often the free space is looked at.
 pub const SPACE_CHECK: Millis = Millis(5_000);
 

@@ -4,10 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, atomic::AtomicBool},
 };
 
 use skep_rules::{
@@ -217,10 +214,7 @@ impl Driver {
         &self,
         build: impl FnOnce(&State, &mut Draw, Time) -> Result<Command, Error>,
     ) -> Result<Decided, Error> {
-        if self.low_space.load(Ordering::Relaxed) {
-            let message = "the disk of the data directory is nearly full; nothing new is accepted until there is space";
-            return Err(Rejection::new(Reason::Overloaded, message).into());
-        }
+        self.admit()?;
         self.decide(Vec::new(), build)
     }
 

@@ -10,7 +10,13 @@ use std::{
     },
 };
 
-use skep_rules::{grant::Ceiling, limits::MAX_UPLOAD_BYTES, quantity::Time, reason::Reason, shard::Shard};
+use skep_rules::{
+    grant::Ceiling,
+    limits::{MAX_PENDING_BYTES, MAX_UPLOAD_BYTES},
+    quantity::Time,
+    reason::Reason,
+    shard::Shard,
+};
 use skep_runtime::Runner;
 use skep_store::Store;
 use tokio::net::TcpListener;
@@ -355,6 +361,7 @@ fn recover(directory: &Path) -> Result<(Store, Shard), Error> {
     let path = directory.join(data_dir::STORE);
     let options = skep_store::Options {
         blob_bytes: MAX_UPLOAD_BYTES,
+        pending_bytes: MAX_PENDING_BYTES,
         ..skep_store::Options::default()
     };
     let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Damaged {

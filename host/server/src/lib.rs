@@ -3,6 +3,7 @@
 //! The command line (`main.rs`) is a client of [`http::api`] and starts a [`host::Host`] for `skep up` and `skep demo`; tests and benches do the
 //! same. wasmtime types never reach this crate, nor do those of the storage engine.
 
+mod admission;
 pub mod clock;
 pub mod currency;
 mod data_dir;

@@ -213,6 +213,12 @@ impl Store {
         self.inner.shared.lock().last
     }
 
+    /// Bytes that wait for the writer, those being committed not counted: how far the disk is behind.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.inner.shared.lock().gathering.bytes
+    }
+
     /// This owner's fence, higher than that of every owner before.
     #[must_use]
     pub fn fence(&self) -> u64 {

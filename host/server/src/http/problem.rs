@@ -89,7 +89,8 @@ impl From<Error> for Refusal {
         match error {
             Error::Rejected(rejection) => rejection.into(),
             Error::Store(skep_store::Error::Closed) | Error::Stopping => {
-                Refusal::new(Reason::Overloaded, "the host is stopping")
+                let detail = "the host is stopping";
+                Refusal::with_status(StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded, detail)
             }
             Error::Store(_) | Error::File(_) | Error::Randomness(_) | Error::Undecodable(_) | Error::Failed(_) => {
                 tracing::error!(%error, source = std::error::Error::source(&error), "a request failed");
@@ -157,8 +158,8 @@ fn status(code: Reason) -> StatusCode {
         | Reason::CeilingExceeded
         | Reason::InvalidMetadata
         | Reason::UnsupportedHost => StatusCode::UNPROCESSABLE_ENTITY,
-        Reason::RateLimited | Reason::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
-        Reason::Overloaded | Reason::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::RateLimited | Reason::QuotaExceeded | Reason::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         Reason::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         Reason::FuelExhausted
         | Reason::MemoryLimit
@@ -172,5 +173,29 @@ fn status(code: Reason) -> StatusCode {
         | Reason::Verify
         | Reason::Error => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::DataDirectory | Reason::HostFault => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_finds_no_room_is_told_when_to_come_back() {
+        let full = || Error::Rejected(Rejection::new(Reason::Overloaded, "it is full"));
+        for (error, expected) in [
+            (full(), StatusCode::TOO_MANY_REQUESTS),
+            (Error::Stopping, StatusCode::SERVICE_UNAVAILABLE),
+            (Error::Store(skep_store::Error::Closed), StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            let refusal = Refusal::from(error);
+            assert_eq!(refusal.problem.code, Reason::Overloaded);
+            assert_eq!(refusal.problem.status, expected.as_u16());
+            let response = refusal.into_response();
+            assert_eq!(response.status(), expected);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        }
+        let response = Refusal::not_found("it").into_response();
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
     }
 }
