@@ -4,7 +4,7 @@
 //! and later reads hash only the pieces they touch: a byte that flips on the disk, before or after, is found and never
 //! served, and reading a blob in ranges costs no more than reading it once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::str::FromStr;
@@ -116,6 +116,43 @@ pub struct Blobs {
     place: Place,
     limit: usize,
     verified: Mutex<Verified>,
+    /// While somebody reads all of them, none goes.
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    by: usize,
+    /// To be removed when nobody holds them any more.
+    doomed: BTreeSet<Digest>,
+}
+
+/// Keeps every blob there until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold<'a>(&'a Blobs);
+
+impl std::ops::Deref for Hold<'_> {
+    type Target = Blobs;
+
+    fn deref(&self) -> &Blobs {
+        self.0
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut held = locked(&self.0.held);
+        held.by -= 1;
+        if held.by > 0 {
+            return;
+        }
+        // Under the lock: a blob that is put again meanwhile must not go.
+        for digest in std::mem::take(&mut held.doomed) {
+            if let Err(error) = self.0.erase(digest) {
+                tracing::warn!(error = error.chain(), "a blob that was dropped during a backup");
+            }
+        }
+    }
 }
 
 impl Blobs {
@@ -149,7 +186,14 @@ impl Blobs {
             place,
             limit,
             verified: Mutex::default(),
+            held: Mutex::default(),
         }
+    }
+
+    /// Keeps every blob there until the hold is dropped: what is removed meanwhile goes then, unless it is put again.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        locked(&self.held).by += 1;
+        Hold(self)
     }
 
     /// Keeps `bytes`; when it returns they are durable. Keeping the same bytes again changes nothing, except that a copy
@@ -160,11 +204,12 @@ impl Blobs {
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, Error> {
         within("blob", bytes.len(), self.limit)?;
         let digest = Digest::of(bytes);
+        locked(&self.held).doomed.remove(&digest);
         if self.remembered(digest).is_some() {
             return Ok(digest);
         }
         match &self.place {
-            Place::Disk { dir, next } => match self.load(digest) {
+            Place::Disk { dir, next } => match self.whole(digest) {
                 // Another call may have given it its name and not synced it yet.
                 Ok(_) => sync_dir(dir)?,
                 Err(Error::NoBlob { .. } | Error::Damaged { .. }) => {
@@ -190,7 +235,7 @@ impl Blobs {
             bytes.get(start..end).unwrap_or_default().to_vec()
         };
         let Some(pieces) = self.remembered(digest) else {
-            let bytes = self.load(digest)?;
+            let bytes = self.whole(digest)?;
             self.remember(digest, Pieces::of(&bytes));
             return Ok(cut(&bytes, 0));
         };
@@ -230,11 +275,21 @@ impl Blobs {
         }
     }
 
-    /// Drops a blob; none there is no error. Not durable by itself: after a crash the blob may be there again.
+    /// Drops a blob, during a backup only after it; none there is no error. Not durable by itself: after a crash the blob may be there again.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn remove(&self, digest: Digest) -> Result<(), Error> {
+        let mut held = locked(&self.held);
+        if held.by > 0 {
+            held.doomed.insert(digest);
+            return Ok(());
+        }
+        // Under the lock, so that nobody who holds them has seen it.
+        self.erase(digest)
+    }
+
+    fn erase(&self, digest: Digest) -> Result<(), Error> {
         self.forget(digest);
         match &self.place {
             Place::Disk { dir, .. } => match dir.remove_file(digest.to_string()) {
@@ -258,7 +313,7 @@ impl Blobs {
     pub fn verify(&self) -> Result<u64, Error> {
         let mut count = 0;
         for digest in self.list()? {
-            self.load(digest)?;
+            self.whole(digest)?;
             count += 1;
         }
         Ok(count)
@@ -282,7 +337,7 @@ impl Blobs {
     }
 
     /// The whole blob, checked against its name.
-    fn load(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+    pub(crate) fn whole(&self, digest: Digest) -> Result<Vec<u8>, Error> {
         let len = usize::try_from(self.len(digest)?).unwrap_or(usize::MAX);
         // A file longer than any blob may be is damaged; it is not read into memory to find out.
         if len > self.limit {

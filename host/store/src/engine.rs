@@ -46,15 +46,21 @@ pub trait Engine: Debug + Send + Sync + 'static {
 
 /// A view of one committed state.
 pub trait Snapshot: Debug + Send + Sync {
-    /// The value of a key.
+    /// Every table that was ever written to, by ascending name.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`] or [`Error::Engine`].
+    fn tables(&self) -> Result<Vec<Table>, Error>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// As [`Snapshot::tables`].
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 
     /// The first `limit` rows of a range, in its order.
     ///
     /// # Errors
-    /// As [`Snapshot::get`].
+    /// As [`Snapshot::tables`].
     fn scan(&self, table: Table, range: &Range, limit: usize) -> Result<Vec<Row>, Error>;
 }

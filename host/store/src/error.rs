@@ -23,9 +23,11 @@ pub enum Error {
         /// The directory that was to be opened.
         path: PathBuf,
     },
-    /// The store was written in a format that this release does not know.
-    #[error("the store has format {found}, this release reads {known}")]
+    /// A store or a backup was written in a format that this release does not know.
+    #[error("the {what} has format {found}, this release reads {known}")]
     Format {
+        /// Store or backup.
+        what: &'static str,
         /// The format found.
         found: u32,
         /// The only format this release reads.
@@ -34,7 +36,7 @@ pub enum Error {
     /// Bytes on the disk are not those that were written. The store does not repair or skip them.
     #[error("damaged {what}: {at}")]
     Damaged {
-        /// The kind of thing: frame, audit row, row, blob, head, database.
+        /// The kind of thing: frame, audit row, row, blob, head, database, backup.
         what: &'static str,
         /// Which one, and what is wrong with it.
         at: String,

@@ -1,6 +1,8 @@
 //! How things in the store are named: entries by position, rows by table and key, runs of rows by range.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::{Mutex, PoisonError};
 
 use minicbor::{Decode, Encode};
 
@@ -25,6 +27,10 @@ impl Position {
     }
 }
 
+/// Names of tables that are read from files, and the length of one: a store has a dozen short ones.
+const TABLES: usize = 256;
+const TABLE_NAME_BYTES: usize = 64;
+
 /// A named table of bytes to bytes, created by the first write to it. What is in it is the caller's affair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Table(&'static str);
@@ -46,6 +52,22 @@ impl Table {
     /// A table of the store itself.
     pub(crate) const fn own(name: &'static str) -> Self {
         Self(name)
+    }
+
+    /// The table of a name that was read; none where the name is too long or there are too many. Names live as long as the
+    /// process, each once.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(name) {
+            return Some(Self(known));
+        }
+        if name.is_empty() || name.len() > TABLE_NAME_BYTES || names.len() >= TABLES {
+            return None;
+        }
+        let name: &'static str = Box::leak(name.into());
+        names.insert(name);
+        Some(Self(name))
     }
 
     /// The name given to [`Table::new`].

@@ -23,6 +23,7 @@
 //! ```
 
 mod audit;
+mod backup;
 mod batch;
 mod blob;
 mod checkpoint;
@@ -32,13 +33,16 @@ mod frame;
 mod key;
 mod memory;
 mod overlay;
+mod piece;
 mod record;
 mod redb;
+mod restore;
 mod seal;
 mod store;
 mod writer;
 
 pub use audit::{AUDIT_BYTES, AuditHead, AuditRow};
+pub use backup::{BACKUP_FILE_BYTES, BackedUp, check_backup};
 pub use batch::{Batch, KEY_BYTES, VALUE_BYTES, Write};
 pub use blob::{Blobs, Digest, NotADigest};
 pub use checkpoint::Recovered;
@@ -47,4 +51,5 @@ pub use frame::{Entry, FRAME_BYTES};
 pub use key::{Position, Range, Table};
 pub use memory::Memory;
 pub use redb::Redb;
+pub use restore::restore;
 pub use store::{Options, SCAN_ROWS, Store};

@@ -60,6 +60,10 @@ fn change(tables: &mut Tables, table: Table, changes: &[Change<'_>]) {
 struct View(Tables);
 
 impl Snapshot for View {
+    fn tables(&self) -> Result<Vec<Table>, Error> {
+        Ok(self.0.keys().copied().collect())
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.0.get(&table).and_then(|rows| rows.get(key)).cloned())
     }

@@ -66,16 +66,21 @@ impl Head {
         let Some(row) = snapshot.get(META, HEAD)? else {
             return Ok(None);
         };
+        Ok(Some((Self::decode(&row)?, row)))
+    }
+
+    /// The head that a row holds.
+    pub(crate) fn decode(row: &[u8]) -> Result<Self, Error> {
         let damaged = |error: minicbor::decode::Error| Error::damaged("head", error.to_string());
-        let Format { format } = minicbor::decode(&row).map_err(damaged)?;
+        let Format { format } = minicbor::decode(row).map_err(damaged)?;
         if format != FORMAT {
             return Err(Error::Format {
+                what: "store",
                 found: format,
                 known: FORMAT,
             });
         }
-        let head: Self = minicbor::decode(&opened(META, HEAD, row.clone())?).map_err(damaged)?;
-        Ok(Some((head, row)))
+        minicbor::decode(&opened(META, HEAD, row.to_vec())?).map_err(damaged)
     }
 }
 

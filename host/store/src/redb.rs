@@ -270,6 +270,19 @@ impl View {
 }
 
 impl Snapshot for View {
+    fn tables(&self) -> Result<Vec<Table>, Error> {
+        guard(|| {
+            let found = self.0.list_tables().map_err(refused)?;
+            let named = |name: &str| {
+                let unknown = || Error::damaged("database", format!("table {name:?} is none of a store"));
+                Table::named(name).ok_or_else(unknown)
+            };
+            let mut tables = found.map(|table| named(table.name())).collect::<Result<Vec<_>, _>>()?;
+            tables.sort_unstable();
+            Ok(tables)
+        })
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         guard(|| {
             let Some(rows) = self.table(table)? else {

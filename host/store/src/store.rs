@@ -11,6 +11,7 @@ use cap_std::fs::Dir;
 use tokio::sync::watch;
 
 use crate::audit;
+use crate::backup::{self, BackedUp};
 use crate::batch::measure_row;
 use crate::blob::BLOBS;
 use crate::engine::{Commit, Engine, Row, Snapshot};
@@ -361,6 +362,20 @@ impl Store {
     pub fn verify_audit(&self) -> Result<AuditHead, Error> {
         let (snapshot, head) = self.committed()?;
         audit::verify(&*snapshot, &head)
+    }
+
+    /// Writes all that is durable now to a backup, as of one position, while the store goes on; `files` are the caller's own,
+    /// by name, each at most [`crate::BACKUP_FILE_BYTES`]. Blocks until it is written, and keeps what is dropped meanwhile
+    /// until then. [`crate::restore`] makes a store of it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] naming what cannot be backed up because it is not what was written; [`Error::OverLimit`];
+    /// [`Error::Failed`]; [`Error::Io`], also those of `to`; those of the engine.
+    pub fn backup(&self, files: &[(&str, Vec<u8>)], to: impl std::io::Write) -> Result<BackedUp, Error> {
+        // Before the snapshot: what its rows name must still be there when it is read.
+        let blobs = self.inner.blobs.hold();
+        let (snapshot, head) = self.committed()?;
+        backup::write(&*snapshot, &head, &blobs, files, to)
     }
 
     /// The blobs beside the journal.
