@@ -115,6 +115,10 @@ pub(crate) enum Command {
     /// The audit log of a host
     #[command(subcommand)]
     Audit(commands::audit::Command),
+    /// Write everything that a host remembers to one file, also while it runs
+    Backup(commands::backup::Args),
+    /// Make a data directory of a backup
+    Restore(commands::restore::Args),
     /// The configuration of a host
     #[command(subcommand)]
     Config(commands::config::Command),

@@ -211,6 +211,20 @@ impl Client {
         self.collect(response).await
     }
 
+    /// Asks for bytes, however many, and gives them away as they come.
+    pub(crate) async fn download(&self, path: &str, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let response = self.send(Method::POST, path, Body::None, Duration::ZERO).await?;
+        let mut body = response.into_body();
+        loop {
+            match tokio::time::timeout(self.patience, body.frame()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(frame))) => take(frame.data_ref().map_or(&[][..], |part| part))?,
+                Ok(Some(Err(error))) => anyhow::bail!("{}: the answer broke off: {error}", self.base),
+                Err(_) => return Err(self.late().into()),
+            }
+        }
+    }
+
     /// Whether the host is there and takes work.
     pub(crate) async fn answers(&self) -> bool {
         self.send(Method::GET, "/readyz", Body::None, Duration::ZERO)

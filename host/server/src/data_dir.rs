@@ -19,6 +19,10 @@ pub(crate) const CACHE_KEY: &str = "cache.key";
 pub(crate) const HOST_FILE: &str = "host.json";
 /// One empty file per plugin whose file and record are coming or going.
 pub(crate) const INSTALLING: &str = "installing";
+/// The operator's configuration.
+pub(crate) const CONFIG: &str = "host.toml";
+/// A store that is being made of a backup. No host takes a directory that holds one.
+pub(crate) const RESTORING: &str = "store.restoring";
 /// The key that signs what comes with Skep, when it is installed here.
 pub(crate) const BUNDLED_KEY: &str = "bundled.key";
 const OURS: &[&str] = &[
@@ -31,7 +35,7 @@ const OURS: &[&str] = &[
     CACHE_KEY,
     HOST_FILE,
     "host.json.new",
-    "host.toml",
+    CONFIG,
 ];
 
 /// Makes the directory, or checks that it is one of ours.

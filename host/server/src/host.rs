@@ -95,6 +95,14 @@ pub enum Error {
         /// Something that does not belong there.
         found: String,
     },
+    /// A backup is restored into an empty directory only.
+    #[error("{} holds `{found}`; a backup is restored into an empty or new directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// Something that is in it.
+        found: String,
+    },
     /// Another host has it.
     #[error("{} is in use by another host{}; stop it, or choose another directory", path.display(), .by.as_deref().unwrap_or_default())]
     Locked {
@@ -157,6 +165,7 @@ impl Error {
             Error::Foreign { .. } | Error::Locked { .. } | Error::Io { .. } | Error::Damaged { .. } => {
                 Reason::DataDirectory
             }
+            Error::NotEmpty { .. } => Reason::Conflict,
             Error::NotLoopback { .. } | Error::Listen { .. } => Reason::InvalidInput,
             Error::Runner(_) | Error::Driver(_) | Error::Randomness(_) | Error::Failed(_) => Reason::HostFault,
         }
@@ -201,6 +210,8 @@ pub(crate) struct Shared {
     /// Recovered and resumed.
     pub(crate) ready: AtomicBool,
     pub(crate) uploads: Uploads,
+    /// One backup at a time: each keeps the rows of its snapshot on the disk.
+    pub(crate) backups: Arc<tokio::sync::Semaphore>,
     pub(crate) runner: Arc<Runner>,
     /// Where the files of plugins come and go.
     pub(crate) place: Place,
@@ -279,6 +290,7 @@ impl Host {
             token: skep_rules::id::Digest::of(token.as_bytes()),
             ready: AtomicBool::new(false),
             uploads: Uploads::new(),
+            backups: Arc::new(tokio::sync::Semaphore::new(1)),
             watchers: Arc::new(tokio::sync::Semaphore::new(skep_rules::limits::MAX_WATCHERS)),
             openapi: std::sync::OnceLock::new(),
         });
@@ -356,19 +368,24 @@ impl Drop for Host {
     }
 }
 
-/// Opens the store and rebuilds the shard from it: records of the checkpoint, then the entries after it.
-fn recover(directory: &Path) -> Result<(Store, Shard), Error> {
-    let path = directory.join(data_dir::STORE);
-    let options = skep_store::Options {
+/// How the store of a data directory is opened.
+#[must_use]
+pub fn store_options() -> skep_store::Options {
+    skep_store::Options {
         blob_bytes: MAX_UPLOAD_BYTES,
         pending_bytes: MAX_PENDING_BYTES,
         ..skep_store::Options::default()
-    };
+    }
+}
+
+/// Opens the store and rebuilds the shard from it: records of the checkpoint, then the entries after it.
+fn recover(directory: &Path) -> Result<(Store, Shard), Error> {
+    let path = directory.join(data_dir::STORE);
     let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Damaged {
         path: path.clone(),
         source,
     };
-    let (store, recovered) = Store::open(&path, options).map_err(|error| match error {
+    let (store, recovered) = Store::open(&path, store_options()).map_err(|error| match error {
         skep_store::Error::Locked { .. } => Error::Locked {
             path: directory.to_owned(),
             by: data_dir::holder(directory),

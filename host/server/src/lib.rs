@@ -4,6 +4,7 @@
 //! same. wasmtime types never reach this crate, nor do those of the storage engine.
 
 mod admission;
+pub mod backup;
 pub mod clock;
 pub mod currency;
 mod data_dir;

@@ -1,6 +1,6 @@
 //! `skep audit`: who did what. Asks the host where one runs, and reads the data directory itself where none does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use skep::http::api::audit::{Row, Verified};
@@ -62,6 +62,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
             let verified = match running(context)? {
                 Some(client) => context.wait(client.get("/v1/audit/verify"))?,
                 None => offline(context)?
+                    .0
                     .verify_audit()
                     .map(verified)
                     .map_err(|error| broken(&error))?,
@@ -89,7 +90,7 @@ fn tail(context: &Context, rows: u64) -> Result<Vec<Row>> {
             Ok(page.items)
         }),
         None => {
-            let store = offline(context)?;
+            let (store, _) = offline(context)?;
             let end = store.verify_audit().map_err(|error| broken(&error))?;
             let limit = usize::try_from(rows).unwrap_or(MAX_PAGE);
             store.audit(first(end.seq), limit)?.into_iter().map(row).collect()
@@ -98,7 +99,7 @@ fn tail(context: &Context, rows: u64) -> Result<Vec<Row>> {
 }
 
 /// The host that the flags name, or the one that holds the data directory, if any does.
-fn running(context: &Context) -> Result<Option<crate::client::Client>> {
+pub(crate) fn running(context: &Context) -> Result<Option<crate::client::Client>> {
     let unreachable = |error: &anyhow::Error| {
         error
             .downcast_ref::<Failure>()
@@ -117,13 +118,14 @@ fn running(context: &Context) -> Result<Option<crate::client::Client>> {
     }
 }
 
-/// The store of the data directory, while no host has it.
-fn offline(context: &Context) -> Result<Store> {
+/// The store of the data directory, while no host has it, and that directory.
+pub(crate) fn offline(context: &Context) -> Result<(Store, PathBuf)> {
     let data_dir = context.config()?.config.data_dir;
-    open(&data_dir)?.ok_or_else(|| {
+    let Some(store) = open(&data_dir)? else {
         let failure = Failure::new(Exit::NotFound, format!("{} holds nothing yet", data_dir.display()));
-        failure.next("`skep up` makes it; --data-dir DIR names another").into()
-    })
+        return Err(failure.next("`skep up` makes it; --data-dir DIR names another").into());
+    };
+    Ok((store, data_dir))
 }
 
 /// Opens what a host remembers; `None` where there is nothing yet. It is not made.
@@ -132,7 +134,7 @@ pub(crate) fn open(data_dir: &Path) -> Result<Option<Store>> {
     if !path.is_dir() {
         return Ok(None);
     }
-    let (store, _) = Store::open(&path, skep_store::Options::default())?;
+    let (store, _) = Store::open(&path, skep::host::store_options())?;
     Ok(Some(store))
 }
 

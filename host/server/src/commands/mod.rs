@@ -14,6 +14,7 @@ use crate::{
 
 pub(crate) mod agent;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod build;
 mod bundled;
 pub(crate) mod completions;
@@ -26,6 +27,7 @@ pub(crate) mod inspect;
 pub(crate) mod key;
 pub(crate) mod new;
 pub(crate) mod plugin;
+pub(crate) mod restore;
 pub(crate) mod run;
 mod session;
 mod sheet;
@@ -96,6 +98,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
         Command::Demo(args) => demo::run(&context, &args),
         Command::Up(args) => up::run(&context, &args),
+        Command::Backup(args) => backup::run(&context, &args),
+        Command::Restore(args) => restore::run(&context, &args),
         Command::Run(args) => run::run(&context, &args),
         Command::Audit(command) => audit::run(&context, &command),
         Command::Build(args) => build::run(&context, &args),

@@ -74,6 +74,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::audit::list))
         .routes(routes!(route::audit::verify))
         .routes(routes!(route::host::show))
+        .routes(routes!(route::backup::make))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .merge(
             OpenApiRouter::new()

@@ -4,6 +4,7 @@ pub(super) mod agents;
 mod archive;
 pub(super) mod artifacts;
 pub(super) mod audit;
+pub(super) mod backup;
 pub(super) mod crews;
 pub(super) mod events;
 pub(super) mod host;
