@@ -14,6 +14,8 @@ mod harness;
 mod attempts;
 /// The way of a new author: new, build, inspect, run, install.
 mod author;
+/// Backups and their restoring.
+mod backup;
 /// What is refused before anything runs: files, manifests, grants, plans, requests.
 mod bad_input;
 /// Components that are dear to compile, and who must not notice.
@@ -26,6 +28,8 @@ mod corpus;
 mod crews;
 /// The demo, on trees that are made to be difficult.
 mod demo;
+/// Data directories that no host can use, explained.
+mod doctor;
 /// The examples, as their READMEs have them.
 mod examples;
 /// The readers of what strangers write, on files that nobody wrote.

@@ -16,6 +16,9 @@ use crate::{
     host::{Error, store_options},
 };
 
+/// What a restore that was cut short leaves in a data directory; no host takes one that holds it.
+pub const UNFINISHED: &str = RESTORING;
+
 /// The files beside the store that are kept.
 const FILES: [&str; 2] = [BUNDLED_KEY, CONFIG];
 

@@ -49,8 +49,19 @@ pub(crate) fn open(path: &Path) -> Result<(), Error> {
     };
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(io("make the data directory"))?;
-    for entry in fs::read_dir(path).map_err(io("read the data directory"))? {
-        let name = entry.map_err(io("read the data directory"))?.file_name();
+    check(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io("close to others"))
+}
+
+/// Looks whether everything in the directory is ours.
+pub(crate) fn check(path: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io {
+        doing: "read",
+        path: path.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(path).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
         let name = name.to_string_lossy();
         if !OURS.contains(&name.as_ref()) {
             return Err(Error::Foreign {
@@ -59,7 +70,7 @@ pub(crate) fn open(path: &Path) -> Result<(), Error> {
             });
         }
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io("close to others"))
+    Ok(())
 }
 
 /// Who holds the directory, as far as `host.json` tells.

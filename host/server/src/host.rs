@@ -18,7 +18,7 @@ use skep_rules::{
     shard::Shard,
 };
 use skep_runtime::Runner;
-use skep_store::Store;
+use skep_store::{Recovered, Store};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -396,20 +396,22 @@ fn recover(directory: &Path) -> Result<(Store, Shard), Error> {
         },
         error => damaged(error.into()),
     })?;
-    let records = recovered.records().collect::<Result<Vec<_>, _>>();
-    let records = records.map_err(|error| damaged(error.into()))?;
-    let mut shard = Shard::load(recovered.checkpoint.0, records).map_err(|error| damaged(error.into()))?;
-    let mut replayed = 0_u64;
-    for entry in recovered.entries() {
-        let (position, entry) = entry.map_err(|error| damaged(error.into()))?;
-        shard
-            .replay(position.0, &entry)
-            .map_err(|error| damaged(error.into()))?;
-        replayed += 1;
-    }
+    let shard = replay(&recovered).map_err(damaged)?;
+    let replayed = recovered.last.0 - recovered.checkpoint.0;
     Place::of(directory)
         .sweep(shard.state(), &store)
         .map_err(|error| damaged(error.into()))?;
     tracing::info!(replayed, position = shard.position(), "recovered");
     Ok((store, shard))
+}
+
+/// The shard that a store remembers.
+pub(crate) fn replay(recovered: &Recovered) -> Result<Shard, Box<dyn std::error::Error + Send + Sync>> {
+    let records = recovered.records().collect::<Result<Vec<_>, _>>()?;
+    let mut shard = Shard::load(recovered.checkpoint.0, records)?;
+    for entry in recovered.entries() {
+        let (position, entry) = entry?;
+        shard.replay(position.0, &entry)?;
+    }
+    Ok(shard)
 }

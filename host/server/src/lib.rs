@@ -9,6 +9,7 @@ pub mod clock;
 pub mod currency;
 mod data_dir;
 mod driver;
+pub mod examine;
 mod feed;
 pub mod host;
 pub mod http;

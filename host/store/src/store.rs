@@ -344,6 +344,14 @@ impl Store {
         Ok(head.last)
     }
 
+    /// Reads every row of every table, records included, and returns how many there are.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] naming the first bad row; [`Error::Failed`]; those of the engine.
+    pub fn verify_tables(&self) -> Result<u64, Error> {
+        backup::verify_tables(&*self.committed()?.0)
+    }
+
     /// The first `limit` durable audit rows numbered `from` or higher, each checked against its digest and the row before it.
     ///
     /// # Errors

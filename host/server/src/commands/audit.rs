@@ -1,6 +1,6 @@
 //! `skep audit`: who did what. Asks the host where one runs, and reads the data directory itself where none does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use skep::http::api::audit::{Row, Verified};
@@ -121,21 +121,11 @@ pub(crate) fn running(context: &Context) -> Result<Option<crate::client::Client>
 /// The store of the data directory, while no host has it, and that directory.
 pub(crate) fn offline(context: &Context) -> Result<(Store, PathBuf)> {
     let data_dir = context.config()?.config.data_dir;
-    let Some(store) = open(&data_dir)? else {
+    let Some(store) = skep::examine::open(&data_dir, false)? else {
         let failure = Failure::new(Exit::NotFound, format!("{} holds nothing yet", data_dir.display()));
         return Err(failure.next("`skep up` makes it; --data-dir DIR names another").into());
     };
     Ok((store, data_dir))
-}
-
-/// Opens what a host remembers; `None` where there is nothing yet. It is not made.
-pub(crate) fn open(data_dir: &Path) -> Result<Option<Store>> {
-    let path = data_dir.join("store");
-    if !path.is_dir() {
-        return Ok(None);
-    }
-    let (store, _) = Store::open(&path, skep::host::store_options())?;
-    Ok(Some(store))
 }
 
 fn verified(head: skep_store::AuditHead) -> Verified {

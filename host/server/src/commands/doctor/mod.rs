@@ -16,15 +16,21 @@ use skep::{
 use skep_rules::{limits::BUILD_LIFE, quantity::Time};
 use skep_runtime::mappings_needed;
 
-use super::{Context, audit};
+use super::Context;
 use crate::{
     cli::Exit,
     output::{bytes, grouped, time},
 };
 
+mod data;
+
 /// Arguments of `skep doctor`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Read every byte of the data directory and compare it with what was written; no host may run on it
+    #[arg(long)]
+    deep: bool,
+}
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -68,9 +74,13 @@ impl Check {
             ..Check::warn(what, found, next)
         }
     }
+
+    fn failed(&self) -> bool {
+        self.state == State::Fail
+    }
 }
 
-pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
+pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     let loaded = context.config()?;
     let config = &loaded.config;
     let now = Clock::system().now();
@@ -85,10 +95,9 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
             fs::read_to_string("/proc/sys/vm/max_map_count").ok().as_deref(),
         ),
         open_files(),
-        directory(&config.data_dir),
-        store(&config.data_dir),
-        space(&config.data_dir),
     ]);
+    checks.extend(data::checks(&config.data_dir, args.deep));
+    checks.push(space(&config.data_dir));
     let mark = |state| match state {
         State::Ok => "ok",
         State::Warn => "warn",
@@ -103,7 +112,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Exit> {
             next,
         ]
     })?;
-    let failed = checks.iter().any(|check| check.state == State::Fail);
+    let failed = checks.iter().any(Check::failed);
     Ok(if failed { Exit::Failure } else { Exit::Done })
 }
 
@@ -249,47 +258,9 @@ fn open_files() -> Check {
     }
 }
 
-fn directory(dir: &Path) -> Check {
-    let what = "data directory";
-    let shown = dir.display();
-    if dir.exists() && !dir.is_dir() {
-        return Check::fail(
-            what,
-            format!("{shown} is not a directory"),
-            "choose another with --data-dir",
-        );
-    }
-    let there = existing(dir);
-    match tempfile::tempfile_in(there) {
-        Ok(_) if there == dir => Check::ok(what, format!("{shown} is writable")),
-        Ok(_) => Check::ok(what, format!("{shown} is not there yet; `skep up` makes it")),
-        Err(error) => {
-            let next = "make it yours, or choose another with --data-dir";
-            Check::fail(what, format!("{} is not writable: {error}", there.display()), next)
-        }
-    }
-}
-
 /// The directory itself, or what it would be made in.
 fn existing(dir: &Path) -> &Path {
     dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."))
-}
-
-/// Opens what a host remembers, as the host would.
-fn store(dir: &Path) -> Check {
-    let what = "store";
-    match audit::open(dir) {
-        Ok(None) => Check::ok(what, "nothing yet"),
-        Ok(Some(store)) => Check::ok(what, format!("sound, {} entries", grouped(store.durable().0))),
-        Err(error) => match error.downcast_ref::<skep_store::Error>() {
-            Some(skep_store::Error::Locked { .. }) => Check::ok(what, "a running host has it"),
-            _ => Check::fail(
-                what,
-                format!("{error:#}"),
-                "restore a backup, or choose another directory with --data-dir",
-            ),
-        },
-    }
 }
 
 /// Bytes below which a host would soon stop.
