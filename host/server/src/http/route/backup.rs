@@ -31,7 +31,7 @@ const WAITING: usize = 4;
 /// by `skep restore`.
 #[utoipa::path(post, path = "/v1/backup", tag = "host",
     responses((status = 200, description = "The backup", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn make(State(shared): State<Arc<Shared>>) -> Answer<Response> {
     let permit = Arc::clone(&shared.backups).try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::new(Reason::Overloaded, "another backup is being made"))?;
