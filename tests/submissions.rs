@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use skep_built_guests::LIMITS;
+use skep_built_guests::{LIMITS, TALK};
 use skep_rules::id::TaskId;
 
 use crate::harness::{Answer, Host, until};
@@ -146,6 +146,24 @@ fn an_ephemeral_task_answers_and_says_so_and_is_lost_with_the_process() {
             .all(|task| task["state"] == "COMPLETED")
     );
     host.skep(&["audit", "verify"]).exits(0);
+}
+
+#[test]
+fn an_ephemeral_task_stores_nothing() {
+    let host = Host::start();
+    let wants = "[wants]\nartifacts = \"64KiB\"\n";
+    let grants = "limits = { tier = \"small\" }\ngrants = { artifacts = \"64KiB\" }\n";
+    host.crew("talk", TALK, wants, grants);
+    let store = json!({"description": "stores", "input": {"do": "store", "text": "kept"}, "retry": {"maxRetries": 0}});
+    assert_eq!(host.run(&store)["state"], "COMPLETED");
+    let refused = host.run(&ephemeral(store));
+    assert_eq!(
+        (&refused["state"], &refused["failure"]["code"]),
+        (&json!("FAILED"), &json!("error")),
+        "{refused}"
+    );
+    let message = refused["failure"]["message"].as_str().unwrap().to_lowercase();
+    assert!(message.contains("the task is ephemeral"), "{message}");
 }
 
 #[test]

@@ -179,6 +179,10 @@ fn put_artifact(driver: &Driver, lease: Lease, bytes: &[u8], media: String) -> R
     if size > MAX_ARTIFACT_BYTES || media.len() > MAX_MEDIA_BYTES {
         return Ok(HostReply::Refused(Reason::QuotaExceeded));
     }
+    // What an ephemeral task does leaves nothing behind.
+    if driver.read(|state| state.is_ephemeral(lease.task))?.0 {
+        return Ok(HostReply::Refused(Reason::CapabilityDenied));
+    }
     // A full disk fails the host: agents are the first who must do without.
     if driver.low_space.load(Ordering::Relaxed) {
         return Ok(HostReply::Refused(Reason::Overloaded));

@@ -133,7 +133,7 @@ pub(crate) fn describe(error: Error) -> &'static str {
         Error::NotFound => "no such artifact in this crew",
         Error::QuotaExceeded => "the grant is used up or the blob passes 10 MiB",
         Error::InvalidInput => "the digest, the piece or the media type is not valid",
-        Error::CapabilityDenied => "the grant was taken back",
+        Error::CapabilityDenied => "the grant was taken back, or the task is ephemeral",
         Error::Unavailable => "the host cannot store or read it now",
     }
 }

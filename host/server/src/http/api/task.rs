@@ -73,8 +73,8 @@ pub enum Durability {
     #[default]
     Synced,
     /// It lives in memory and is lost with the process, its parts with it: nothing of it is journaled, only what is refused to it is audited,
-    /// its logs are not kept, and once it has ended it can be read for a while only. It cannot have an `Idempotency-Key`, and no synced task can
-    /// depend on it.
+    /// its logs are not kept, and once it has ended it can be read for a while only. It stores nothing: no artifacts, no state, no messages. It
+    /// cannot have an `Idempotency-Key`, and no synced task can depend on it.
     Ephemeral,
 }
 
