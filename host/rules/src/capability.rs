@@ -21,6 +21,12 @@ pub enum Capability {
     /// Content-addressed blobs.
     #[n(3)]
     Artifacts,
+    /// The crew's key-value state.
+    #[n(4)]
+    State,
+    /// Children, waits and time.
+    #[n(5)]
+    Tasks,
 }
 
 impl Capability {
@@ -30,6 +36,8 @@ impl Capability {
         Capability::Heartbeat,
         Capability::Context,
         Capability::Artifacts,
+        Capability::State,
+        Capability::Tasks,
     ];
 
     /// The interface that gives it.
@@ -40,6 +48,8 @@ impl Capability {
             Capability::Heartbeat => "skep:agent/heartbeat",
             Capability::Context => "skep:agent/context",
             Capability::Artifacts => "skep:agent/artifacts",
+            Capability::State => "skep:agent/state",
+            Capability::Tasks => "skep:agent/tasks",
         }
     }
 
@@ -51,13 +61,15 @@ impl Capability {
             Capability::Heartbeat => "report progress and hear the host's wishes",
             Capability::Context => "know its own name, crew and task",
             Capability::Artifacts => "store and read blobs of its crew",
+            Capability::State => "read and write the state of its crew",
+            Capability::Tasks => "give work to its crew and wait for it",
         }
     }
 
     /// Held by every agent without a grant.
     #[must_use]
     pub fn is_free(self) -> bool {
-        !matches!(self, Capability::Artifacts)
+        matches!(self, Capability::Log | Capability::Heartbeat | Capability::Context)
     }
 
     /// The key of `[wants]` and `grants` that asks for it and gives it; `None` for what is free.
@@ -66,6 +78,8 @@ impl Capability {
         (!self.is_free()).then_some(match self {
             Capability::Log | Capability::Heartbeat | Capability::Context => "",
             Capability::Artifacts => "artifacts = \"10MiB\"",
+            Capability::State => "state = { quota = \"1MiB\" }",
+            Capability::Tasks => "tasks = { children = 100 }",
         })
     }
 

@@ -77,6 +77,16 @@ pub struct Effective {
     /// The capabilities among `skep:agent/*`.
     #[n(5)]
     pub word: GrantWord,
+    /// Bytes that the crew's state may hold for it still to be let write.
+    #[n(6)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub state: Size,
+    /// Children that one run of a task may spawn.
+    #[n(7)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub children: u32,
 }
 
 /// A grant that cannot be given, or an import without one.
@@ -123,6 +133,32 @@ pub fn effective(
     if let Some(refused) = over("artifacts", grants.artifacts, wants.artifacts) {
         return Err(refused);
     }
+    let (granted, wanted) = (
+        grants.state.map(|state| state.quota),
+        wants.state.map(|state| state.quota),
+    );
+    if granted > wanted {
+        let message = match wanted {
+            Some(wanted) => {
+                format!("grants.state.quota is more than the plugin wants (\"{wanted}\"); grant at most that")
+            }
+            None => "grants.state: the plugin does not want it; leave the key out".to_owned(),
+        };
+        return Err(Refused::new(Reason::CapabilityDenied, message));
+    }
+    let (children, wanted) = (
+        grants.tasks.map(|tasks| tasks.children),
+        wants.tasks.map(|tasks| tasks.children),
+    );
+    if children > wanted {
+        let message = match wanted {
+            Some(wanted) => {
+                format!("grants.tasks.children is more than the plugin wants ({wanted}); grant at most that")
+            }
+            None => "grants.tasks: the plugin does not want it; leave the key out".to_owned(),
+        };
+        return Err(Refused::new(Reason::CapabilityDenied, message));
+    }
     if wish.tier.is_some_and(|tier| tier > ceiling.tier) {
         let message = format!(
             "limits.tier passes the host's ceiling `{}`; raise `ceiling.tier` in host.toml",
@@ -145,6 +181,8 @@ pub fn effective(
         env: env.clone(),
         limits,
         word: held.fold(GrantWord::free(), |word, capability| word.with(*capability)),
+        state: granted.unwrap_or_default(),
+        children: children.unwrap_or_default(),
     })
 }
 

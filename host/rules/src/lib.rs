@@ -35,6 +35,7 @@ pub mod retry;
 pub mod seam;
 pub mod shard;
 pub mod state;
+pub mod step;
 pub mod task;
 pub mod trust;
 pub mod widening;

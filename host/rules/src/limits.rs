@@ -123,6 +123,39 @@ pub const IDEMPOTENCY: Millis = Millis(24 * 3_600_000);
 /// Records in one page of any list.
 pub const MAX_PAGE: usize = 100;
 
+/// A key of the state: one index page of the store holds dozens.
+pub const MAX_STATE_KEY_BYTES: usize = 256;
+/// A value of the state: what a step can record inline without making frames slow.
+pub const MAX_STATE_VALUE_BYTES: usize = 64 << 10;
+/// Keys of one page of the state.
+pub const MAX_STATE_PAGE: usize = 100;
+/// Older revisions of a key that stay readable.
+pub const STATE_HISTORY: u64 = 64;
+/// For how long they do.
+pub const STATE_HISTORY_AGE: Millis = Millis(24 * 3_600_000);
+/// The most that a plugin may want of the state: it is on the disk, and in every backup.
+pub const MAX_STATE_QUOTA: Size = Size(1 << 30);
+/// Children that one step awaits: as many as a tree has.
+pub const MAX_AWAITED: usize = MAX_PLAN_NODES;
+/// The longest that children are awaited.
+pub const MAX_AWAIT: Millis = Millis(30 * 86_400_000);
+/// How far ahead a task may sleep.
+pub const MAX_SLEEP: Millis = Millis(366 * 86_400_000);
+/// Steps of one run: beyond that a re-run takes seconds, and `tasks.continue` begins an empty record.
+pub const MAX_STEPS: u64 = 1_000_000;
+/// Bytes of steps of one run.
+pub const MAX_RECORD_BYTES: u64 = 256 * MIB;
+/// Bytes of steps of one task that memory keeps before they go to their table: what most tasks never reach.
+pub const RECORD_TAIL_BYTES: usize = 32 << 10;
+/// Bytes of steps handed to a runner at a time, the ends of children not counted.
+pub const RECORD_PAGE_BYTES: usize = 256 << 10;
+/// Reads of the clock after which it moves on: a guest that polls it must see time pass.
+pub const CLOCK_READS: u32 = 256;
+/// How long an attempt that waits keeps its instance, in the hope that the wait is short.
+pub const PARK: Millis = Millis(2_000);
+/// Of the runner's slots, one in so many may hold an instance that waits: they are the first to go.
+pub const PARKED_SHARE: u32 = 4;
+
 /// Denials recorded one by one per attempt; equal ones are counted.
 pub const MAX_DENIALS: usize = 64;
 /// Log lines and captured output kept per attempt; the oldest go first.

@@ -10,7 +10,10 @@ use crate::{
     capability::Capability,
     http::HttpWant,
     id::{PluginName, Role},
-    limits::{MAX_HTTP_WANTS, MAX_MANIFEST_BYTES, MAX_MOUNTS, MAX_ROLES, MAX_TEXT_BYTES, Wish},
+    limits::{
+        MAX_HTTP_WANTS, MAX_MANIFEST_BYTES, MAX_MOUNTS, MAX_PLAN_NODES, MAX_ROLES, MAX_STATE_QUOTA, MAX_TEXT_BYTES,
+        Wish,
+    },
     quantity::Size,
 };
 
@@ -165,6 +168,32 @@ pub struct Wants {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub http: BTreeSet<HttpWant>,
+    /// The crew's state.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateWant>,
+    /// Children, waits and time.
+    #[n(5)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksWant>,
+}
+
+/// `state = { quota = "1MiB" }`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateWant {
+    /// The most bytes, keys included, that the crew's state may hold for the agent still to be let write; zero lets it read only.
+    #[n(0)]
+    pub quota: Size,
+}
+
+/// `tasks = { children = 100 }`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TasksWant {
+    /// The most children that one run of a task may spawn; zero lets it sleep and continue only.
+    #[n(0)]
+    pub children: u32,
 }
 
 /// One directory that a plugin wants.
@@ -297,6 +326,14 @@ impl Wants {
                 format!("at most {MAX_HTTP_WANTS} entries"),
             ));
         }
+        if self.state.is_some_and(|state| state.quota > MAX_STATE_QUOTA) {
+            let message = format!("at most {MAX_STATE_QUOTA}");
+            return Err(Error::value(format!("{key}.state.quota"), message));
+        }
+        if self.tasks.is_some_and(|tasks| tasks.children as usize > MAX_PLAN_NODES) {
+            let message = format!("at most {MAX_PLAN_NODES}");
+            return Err(Error::value(format!("{key}.tasks.children"), message));
+        }
         match self.files.iter().find(|want| !seen.insert(&want.mount)) {
             Some(twice) => Err(Error::value(
                 format!("{key}.files"),
@@ -312,6 +349,8 @@ impl Wants {
         match capability {
             Capability::Log | Capability::Heartbeat | Capability::Context => true,
             Capability::Artifacts => self.artifacts > Size(0),
+            Capability::State => self.state.is_some(),
+            Capability::Tasks => self.tasks.is_some(),
         }
     }
 }

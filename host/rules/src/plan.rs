@@ -248,6 +248,9 @@ pub enum Outcome {
         #[n(1)]
         retry: Retry,
     },
+    /// The run is over and another one of the same task begins, with this input and an empty record (of `tasks.continue`).
+    #[n(5)]
+    Continue(#[n(0)] Payload),
 }
 
 #[cfg(test)]

@@ -91,6 +91,10 @@ reasons! {
     46 CeilingExceeded "ceiling-exceeded": "The plugin wants more than its publisher may be given on this host.", "Raise the publisher's ceiling with `skep key trust`, if you mean it.";
     47 InvalidMetadata "invalid-metadata": "A document of trust is not one, or says something that cannot be.", "Correct the place that the message names and sign it again.";
     48 UnsupportedHost "unsupported-host": "The plugin needs a newer contract than this host offers.", "Update Skep, or install an older release.";
+    49 Diverged "diverged": "An attempt that was continued did something else than its record says.", "`skep replay TASK` shows where; a mount may have changed, or the agent depends on something that is not recorded.";
+    50 RecordFull "record-full": "The record of the task holds all the steps, or bytes, that one may have.", "Have the agent go on with `tasks.continue`, which begins an empty record.";
+    51 BudgetExhausted "budget-exhausted": "A budget of the task is used up: its children, its depth, the size of its tree.", "Raise `grants.tasks.children`, or spread the work over more objectives.";
+    52 Preempted "preempted": "The attempt gave its task back in order, because its host stops; it does not count.", "Nothing: the task goes on where its record ends.";
 }
 
 impl fmt::Display for Reason {

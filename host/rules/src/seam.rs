@@ -8,8 +8,9 @@ use crate::{
     grant::Effective,
     id::{AgentId, CrewId, Digest, TaskId},
     plan::{Artifact, Outcome, Payload},
-    quantity::{Fuel, Millis, Size},
+    quantity::{Fuel, Millis, Size, Time},
     reason::Reason,
+    step::Recorded,
 };
 
 /// The right of one agent to execute one attempt of one task. Everything that an attempt writes carries it.
@@ -122,6 +123,9 @@ pub struct TaskView {
     /// Seed of everything random that the attempt sees.
     #[n(6)]
     pub seed: u64,
+    /// Where its clock stands before the first step: the beginning of the run, also for an attempt that continues it.
+    #[n(7)]
+    pub began: Time,
 }
 
 /// Who an agent is.
@@ -169,6 +173,9 @@ pub enum RunnerCommand {
         /// With what.
         #[n(2)]
         task: TaskView,
+        /// Steps on its record, to be given to it before it goes on; 0 where it begins, and where it is a check.
+        #[n(3)]
+        recorded: u64,
     },
     /// End an attempt at its next yield. Answered by its `Ended`.
     #[n(2)]
@@ -303,6 +310,19 @@ pub enum End {
         #[n(0)]
         message: String,
     },
+    /// It was continued and did something else than its record says.
+    #[n(6)]
+    Diverged {
+        /// The number of the step, 0 for the first.
+        #[n(0)]
+        step: u64,
+        /// What the record says.
+        #[n(1)]
+        expected: String,
+        /// What it did instead.
+        #[n(2)]
+        got: String,
+    },
 }
 
 /// What an attempt used.
@@ -380,6 +400,9 @@ pub enum HostCall {
         /// On whose behalf.
         #[n(0)]
         lease: Lease,
+        /// Under which number of its record; none for what has no record.
+        #[n(3)]
+        step: Option<u64>,
         /// The bytes, at most [`crate::limits::MAX_ARTIFACT_BYTES`].
         #[cbor(n(1), with = "minicbor::bytes")]
         bytes: Vec<u8>,
@@ -393,6 +416,9 @@ pub enum HostCall {
         /// On whose behalf.
         #[n(0)]
         lease: Lease,
+        /// Under which number of its record; none for what has no record, or is read again for it.
+        #[n(4)]
+        step: Option<u64>,
         /// Which.
         #[n(1)]
         digest: Digest,
@@ -403,6 +429,24 @@ pub enum HostCall {
         #[n(3)]
         length: u32,
     },
+}
+
+/// The answer to a [`StepCall`](crate::step::StepCall).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub enum StepReply {
+    /// It was taken and is recorded.
+    #[n(0)]
+    Recorded(#[n(0)] Recorded),
+    /// It will be answered later: the task is WAITING, the lease is over. When the time has come there will be a `Start` with the answer on record;
+    /// whoever has kept the instance goes on with it.
+    #[n(1)]
+    Waiting,
+    /// The lease does not hold the task.
+    #[n(2)]
+    Fenced,
+    /// Refused, and not recorded: asked again it may be answered otherwise.
+    #[n(3)]
+    Refused(#[n(0)] Reason),
 }
 
 /// The answer to a [`HostCall`].

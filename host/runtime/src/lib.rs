@@ -14,7 +14,9 @@ use std::{path::PathBuf, pin::Pin};
 use skep_rules::{
     id::Digest,
     quantity::Size,
-    seam::{HostCall, HostReply, RunnerEvent},
+    reason::Reason,
+    seam::{HostCall, HostReply, Lease, RunnerEvent, StepReply},
+    step::{Recorded, StepCall},
 };
 
 mod bindings;
@@ -83,6 +85,17 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// When it is not there or cannot be read; the text is shown to people.
     fn component(&self, digest: Digest) -> std::io::Result<Vec<u8>>;
+
+    /// Takes the next step of an attempt: its answer is decided and on record when this returns, or comes later. Called on the threads that run
+    /// guests; takes as long as a decision, some microseconds.
+    fn step(&self, lease: Lease, number: u64, call: StepCall) -> StepReply;
+
+    /// The next steps on the record of the task that a lease holds, from a number on: at least one where there is one, and no more than a page.
+    /// Called on the threads that run guests, while an attempt is given its record.
+    ///
+    /// # Errors
+    /// [`Reason::Fenced`] when the lease does not hold the task; another reason when the record cannot be read.
+    fn record(&self, lease: Lease, from: u64) -> Result<Vec<Recorded>, Reason>;
 
     /// Answers what a runner cannot. The guest waits for it; dropping the future abandons the call.
     fn call(&self, call: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>>;

@@ -120,6 +120,7 @@ impl Decision<'_> {
             lease,
             call,
             task: view,
+            recorded: 0,
         });
     }
 

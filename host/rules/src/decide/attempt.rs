@@ -137,6 +137,10 @@ impl Decision<'_> {
                 }
             }
             End::Overload { message } => self.overloaded(task, &message),
+            End::Diverged { step, expected, got } => {
+                let message = format!("at step {step} the record says {expected}, the attempt did {got}");
+                Change::Paused(Failure::new(Reason::Diverged, &message))
+            }
             End::HostFault { message } => self.fault(task, &message),
             End::Cancelled | End::Fenced => self.fault(task, "the runner ended an attempt that still held its task"),
         }

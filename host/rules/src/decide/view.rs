@@ -25,6 +25,7 @@ impl Decision<'_> {
             facts: task.integrates.then(|| self.facts(task)),
             remarks: task.remarks.clone(),
             seed: task.seed,
+            began: task.started.unwrap_or(self.now),
         }
     }
 
