@@ -14,6 +14,7 @@ use crate::{
     plugin::Plugin,
     reason::Reason,
     seam::{Denial, End, Lease, Usage},
+    step::StepCall,
     trust::{Revocation, Signed},
 };
 
@@ -156,6 +157,22 @@ pub enum Command {
         /// What is wrong with the file.
         #[n(1)]
         why: String,
+    },
+    /// From the runner: an attempt takes a step.
+    #[n(30)]
+    Step {
+        /// Which attempt.
+        #[n(0)]
+        lease: Lease,
+        /// The step's number: that of the steps before it.
+        #[n(1)]
+        number: u64,
+        /// What it asks.
+        #[n(2)]
+        call: StepCall,
+        /// An id for the child, with [`StepCall::Spawn`].
+        #[n(3)]
+        child: Option<TaskId>,
     },
     /// Forget a plugin that no crew uses. That it was there, and its number, stay known.
     #[n(20)]

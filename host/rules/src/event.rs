@@ -5,14 +5,15 @@ use minicbor::{Decode, Encode};
 use crate::{
     agent::{Failure, Phase},
     crew_record::{Crew, CrewPhase},
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, CrewId, Digest, Name, TaskId},
     lease::Held,
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::Payload,
     plugin::Plugin,
     quantity::Time,
-    seam::{Denial, Lease, Usage},
-    task::Task,
+    seam::{Denial, Export, Lease, Usage},
+    state::Namespace,
+    task::{Task, Wait},
     trust::Revocation,
 };
 
@@ -129,6 +130,43 @@ pub enum Event {
         #[n(1)]
         at: Time,
     },
+    /// A step of a run was answered and is on its record.
+    #[n(30)]
+    Stepped {
+        /// Whose.
+        #[n(0)]
+        task: TaskId,
+        /// When.
+        #[n(1)]
+        at: Time,
+        /// The encoded [`crate::step::Step`].
+        #[cbor(n(2), with = "minicbor::bytes")]
+        step: Vec<u8>,
+    },
+    /// The steps that memory keeps of a task are read from their table from now on.
+    #[n(31)]
+    RecordSpilled {
+        /// Whose.
+        #[n(0)]
+        task: TaskId,
+    },
+    /// The state of a crew holds something else now. The values are rows.
+    #[n(32)]
+    NamespaceChanged {
+        /// The crew's name.
+        #[n(0)]
+        name: Name,
+        /// What it holds.
+        #[n(1)]
+        namespace: Namespace,
+    },
+    /// The ended children of a task, and all beneath them, are read from a table from now on, and no longer counted.
+    #[n(33)]
+    PartsArchived {
+        /// Whose.
+        #[n(0)]
+        task: TaskId,
+    },
     /// A plugin is gone; its number stays known.
     #[n(20)]
     PluginRemoved {
@@ -221,7 +259,7 @@ pub enum Event {
 /// How a task changed. Every change but `Assigned` and `Started` ends the lease in force and frees its slot.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Change {
-    /// Nothing stands in its way: READY; or, in VERIFYING, a checker is sought again.
+    /// Nothing stands in its way, or what it waited for has come: READY; or, in VERIFYING, a checker is sought again.
     #[n(0)]
     Ready,
     /// Leased: ASSIGNED, or a checker's lease in VERIFYING.
@@ -267,6 +305,12 @@ pub enum Change {
     /// SKIPPED.
     #[n(11)]
     Skipped(#[n(0)] Cause),
+    /// The run waits for a step: WAITING.
+    #[n(20)]
+    Waits(#[n(0)] Wait),
+    /// The run is over and another one begins with this input: READY.
+    #[n(21)]
+    Continued(#[n(0)] Payload),
     /// PAUSED: a person must look at it. Resumed, it is READY, or VERIFYING where it has a result that waits for that.
     #[n(12)]
     Paused(#[n(0)] Failure),
@@ -274,6 +318,29 @@ pub enum Change {
     /// checker.
     #[n(40)]
     HandedBack,
+}
+
+impl Change {
+    /// Whether the task ends with it.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        matches!(
+            self,
+            Change::Completed(_) | Change::Failed(_) | Change::Cancelled(_) | Change::Skipped(_)
+        )
+    }
+
+    /// Whether another run begins with it, with an empty record. An attempt that was lost, or that the host failed, is continued instead.
+    #[must_use]
+    pub fn begins_run(&self, held: Option<&Held>) -> bool {
+        match self {
+            Change::SentBack(_) | Change::Continued(_) => true,
+            Change::Retry { counts, .. } => {
+                *counts == Counts::Retry && held.is_none_or(|held| held.export != Export::Checker)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Why a task ends without a result. By reference where another task is the cause: a failed tree names it a thousand times.

@@ -7,8 +7,10 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     command::Command,
-    id::{Digest, TaskId},
+    id::{Digest, Name, TaskId},
     quantity::Time,
+    state::State,
+    step::Value,
     task::Task,
 };
 
@@ -23,6 +25,48 @@ pub enum Table {
     Agents,
     /// Idempotency keys: the key's bytes to an encoded [`Remembered`]. Rows past their time may be swept.
     Idempotency,
+    /// Records of tasks, in pieces: [`record_key`] to encoded [`crate::step::Step`]s, one behind the other.
+    Steps,
+    /// The crews' state: [`value_key`] to an encoded [`crate::step::Value`].
+    State,
+    /// Older values: [`old_value_key`] to an encoded [`Replaced`]. Rows past their time may be swept.
+    Replaced,
+}
+
+/// The key of a piece of a record: the task, the run, and the number of its first step.
+#[must_use]
+pub fn record_key(task: TaskId, run: u32, first: u64) -> Vec<u8> {
+    [
+        task.to_bytes().as_slice(),
+        run.to_be_bytes().as_slice(),
+        first.to_be_bytes().as_slice(),
+    ]
+    .concat()
+}
+
+/// The key of a value of a crew's state, or what the keys of all begin with that begin with `key`. Neither name nor key has a zero byte.
+#[must_use]
+pub fn value_key(namespace: &Name, key: &str) -> Vec<u8> {
+    [namespace.as_str().as_bytes(), b"\0", key.as_bytes()].concat()
+}
+
+/// The key of an older value; without a revision, what the keys of all of them begin with.
+#[must_use]
+pub fn old_value_key(namespace: &Name, key: &str, revision: Option<u64>) -> Vec<u8> {
+    let revision = revision.map(u64::to_be_bytes);
+    let revision = revision.as_ref().map_or(&[][..], <[u8; 8]>::as_slice);
+    [value_key(namespace, key).as_slice(), b"\0", revision].concat()
+}
+
+/// A value that was overwritten or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Replaced {
+    /// It.
+    #[n(0)]
+    pub value: Value,
+    /// Forgotten after.
+    #[n(1)]
+    pub until: Time,
 }
 
 /// A row to be written in the same commit as the entries.
@@ -32,8 +76,8 @@ pub struct Write {
     pub table: Table,
     /// Under which key.
     pub key: Vec<u8>,
-    /// What.
-    pub value: Vec<u8>,
+    /// What; without a value the row goes.
+    pub value: Option<Vec<u8>>,
 }
 
 /// What an idempotency key answered.
@@ -57,6 +101,27 @@ pub struct Needs {
     pub idempotency: Option<String>,
     /// From [`Table::Tasks`]; those that are live are not there, and need not be.
     pub tasks: Vec<TaskId>,
+    /// One row of [`Table::State`].
+    pub value: Option<Vec<u8>>,
+    /// One row of [`Table::Replaced`].
+    pub old: Option<Vec<u8>>,
+    /// Several rows.
+    pub page: Option<Page>,
+}
+
+/// Rows whose keys begin alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Of which table.
+    pub table: Table,
+    /// What their keys begin with.
+    pub prefix: Vec<u8>,
+    /// Only those after this key.
+    pub after: Option<Vec<u8>>,
+    /// The last ones first.
+    pub reverse: bool,
+    /// At most so many.
+    pub limit: usize,
 }
 
 /// The rows that were there.
@@ -66,19 +131,29 @@ pub struct Facts {
     pub idempotency: Option<Remembered>,
     /// Ended tasks by id.
     pub tasks: BTreeMap<TaskId, Task>,
+    /// The value that was asked for.
+    pub value: Option<Value>,
+    /// The older value that was asked for.
+    pub old: Option<Replaced>,
+    /// The rows of the page, in its order.
+    pub page: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Command {
     /// Which rows its decision needs.
     #[must_use]
-    pub fn needs(&self) -> Needs {
+    pub fn needs(&self, state: &State) -> Needs {
         match self {
+            Command::Step { lease, call, .. } => state.crew_of(lease).map_or_else(Needs::default, |crew| {
+                crate::decide::step_needs(&crew.manifest.name, call)
+            }),
             Command::SubmitTasks { tasks, idempotency, .. } => Needs {
                 idempotency: idempotency.as_ref().map(|given| given.key.clone()),
                 tasks: tasks
                     .iter()
                     .flat_map(|task| task.dependencies.iter().copied())
                     .collect(),
+                ..Needs::default()
             },
             Command::CancelTask { task, .. } | Command::ResumeTask { task, .. } => Needs {
                 tasks: vec![*task],

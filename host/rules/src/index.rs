@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     agent::{Agent, Phase},
     crew_record::{Crew, CrewPhase},
-    id::{AgentId, CrewId, Role, TaskId},
+    id::{AgentId, CrewId, Digest, Role, TaskId},
     quantity::Time,
     seam::Export,
-    task::{Task, TaskState},
+    task::{Task, TaskState, Wait},
 };
 
 /// What a queued task needs of an agent. Tasks of equal needs form one queue.
@@ -25,6 +25,8 @@ pub(crate) struct Need {
     pub(crate) except: Option<AgentId>,
     /// Its result will be checked: the only checker of a crew must not execute it.
     pub(crate) check: bool,
+    /// This component only: it has made the record.
+    pub(crate) pinned: Option<Digest>,
 }
 
 impl Need {
@@ -36,6 +38,7 @@ impl Need {
             roles: BTreeSet::new(),
             except: None,
             check: false,
+            pinned: None,
         }
     }
 
@@ -51,6 +54,7 @@ impl Need {
                 roles: task.roles.clone(),
                 except: None,
                 check: task.check && export == Export::Executor,
+                pinned: task.pinned,
             },
         }
     }
@@ -102,6 +106,10 @@ pub(crate) struct Index {
     open_parts: BTreeMap<TaskId, usize>,
     /// WAITING tasks whose children have all ended.
     pub(crate) joined: BTreeSet<TaskId>,
+    /// Runs that wait for children, and how many of these have not ended.
+    waits: BTreeMap<TaskId, usize>,
+    /// Runs whose wait for children is over.
+    pub(crate) woken: BTreeSet<TaskId>,
     /// WAITING tasks of which a child that is not optional ended badly, and which.
     doomed: BTreeMap<TaskId, BTreeSet<TaskId>>,
     /// How many tasks of a tree have not ended, by its objective.
@@ -128,6 +136,7 @@ impl Index {
             index.doom(task, tasks);
         }
         for task in tasks.values() {
+            index.watch(task, tasks);
             index.examine(task.root, tasks);
         }
         index
@@ -305,12 +314,13 @@ impl Index {
             }
             None => drop(self.loose.insert((task.crew, task.id))),
         }
-        self.timers.extend(task.not_before.map(|time| (time, task.id)));
+        let wait = task.wait.as_ref().and_then(|wait| wait.until);
+        self.timers.extend(task.not_before.or(wait).map(|time| (time, task.id)));
         if queued(task) {
             let queue = self.demand.entry((task.crew, Need::of(task))).or_default();
             queue.insert((task.order, task.id));
         }
-        if task.state == TaskState::Waiting && !self.open_parts.contains_key(&task.id) {
+        if task.is_split() && !self.open_parts.contains_key(&task.id) {
             self.joined.insert(task.id);
         }
     }
@@ -322,7 +332,8 @@ impl Index {
         }
         self.loose.remove(&(task.crew, task.id));
         let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
-        for time in ack.into_iter().chain(task.not_before) {
+        let wait = task.wait.as_ref().and_then(|wait| wait.until);
+        for time in ack.into_iter().chain(task.not_before).chain(wait) {
             self.timers.remove(&(time, task.id));
         }
         if queued(task) {
@@ -338,6 +349,29 @@ impl Index {
         self.ripe.remove(&task.id);
         self.joined.remove(&task.id);
         self.doomed.remove(&task.id);
+        self.waits.remove(&task.id);
+        self.woken.remove(&task.id);
+    }
+
+    /// What a run waits for, after it was added.
+    pub(crate) fn watch(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
+        if let Some(wait) = task.wait.as_ref().filter(|wait| !wait.tasks.is_empty()) {
+            let open = |id: &&TaskId| tasks.get(id).is_some_and(|of| !of.state.is_ended());
+            let open = wait.tasks.iter().filter(open).count();
+            self.waits.insert(task.id, open);
+            self.come(task.id, wait, open);
+        }
+    }
+
+    fn come(&mut self, id: TaskId, wait: &Wait, open: usize) {
+        if open == 0 || !wait.all && open < wait.tasks.len() {
+            self.woken.insert(id);
+        }
+    }
+
+    /// Whether a live task depends on one of a tree.
+    pub(crate) fn is_leaned_on(&self, root: TaskId) -> bool {
+        self.leaning.contains_key(&root)
     }
 
     /// What follows for others from the end of a task.
@@ -364,11 +398,11 @@ impl Index {
         }
         if let Some(parent) = task.parent {
             take_one(&mut self.open_parts, parent);
-            let waiting = tasks
-                .get(&parent)
-                .is_some_and(|parent| parent.state == TaskState::Waiting);
-            if waiting && !self.open_parts.contains_key(&parent) {
-                self.joined.insert(parent);
+            if let Some(parent) = tasks.get(&parent) {
+                if parent.is_split() && !self.open_parts.contains_key(&parent.id) {
+                    self.joined.insert(parent.id);
+                }
+                self.ended_for(parent, task.id);
             }
             self.doom(task, tasks);
         }
@@ -382,11 +416,23 @@ impl Index {
         self.closed.remove(&task.id);
     }
 
+    /// A child ended of which its parent may wait.
+    fn ended_for(&mut self, parent: &Task, child: TaskId) {
+        let (Some(wait), Some(open)) = (&parent.wait, self.waits.get_mut(&parent.id)) else {
+            return;
+        };
+        // Named twice, it is counted twice.
+        let times = wait.tasks.iter().filter(|id| **id == child).count();
+        *open = open.saturating_sub(times);
+        let open = *open;
+        self.come(parent.id, wait, open);
+    }
+
     fn doom(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
         let Some(parent) = task.parent.and_then(|parent| tasks.get(&parent)) else {
             return;
         };
-        if ended_badly(task) && parent.state == TaskState::Waiting {
+        if ended_badly(task) && parent.is_split() && parent.parts().contains(&task.id) {
             self.doomed.entry(parent.id).or_default().insert(task.id);
         }
     }

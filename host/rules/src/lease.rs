@@ -26,6 +26,11 @@ pub struct Held {
     /// Whether the runner has said that the attempt began.
     #[n(3)]
     pub started: bool,
+    /// What the host knew when it was given, as JSON: only on the way to the record of an integration task whose run begins.
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    #[serde(skip)]
+    pub facts: Option<Vec<u8>>,
 }
 
 impl Held {

@@ -129,6 +129,8 @@ pub const MAX_STATE_KEY_BYTES: usize = 256;
 pub const MAX_STATE_VALUE_BYTES: usize = 64 << 10;
 /// Keys of one page of the state.
 pub const MAX_STATE_PAGE: usize = 100;
+/// Names of crews that have had state: what is known of each stays in memory.
+pub const MAX_NAMESPACES: usize = 10_000;
 /// Older revisions of a key that stay readable.
 pub const STATE_HISTORY: u64 = 64;
 /// For how long they do.

@@ -126,6 +126,9 @@ pub struct TaskView {
     /// Where its clock stands before the first step: the beginning of the run, also for an attempt that continues it.
     #[n(7)]
     pub began: Time,
+    /// Whether its attempts have a record: not where the task is ephemeral, nor in a check.
+    #[n(8)]
+    pub records: bool,
 }
 
 /// Who an agent is.

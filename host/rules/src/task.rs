@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::Failure,
-    id::{AgentId, CrewId, NodeName, Role, TaskId},
+    id::{AgentId, CrewId, Digest, NodeName, Role, TaskId},
     lease::Held,
     limits::MAX_TEXT_BYTES,
     plan::Payload,
     quantity::{Fuel, Size, Time},
+    reason::Reason,
+    retry::child_seed,
     seam::{Denial, DependencyEnd, Export},
+    step::Asked,
 };
 
 /// Where a task is in its life.
@@ -36,7 +39,7 @@ pub enum TaskState {
     /// An attempt executes or plans it.
     #[n(3)]
     Running,
-    /// Its children work.
+    /// Its children work, or its run waits for a step: nobody holds it.
     #[n(4)]
     Waiting,
     /// A failed attempt is tried again after a delay.
@@ -100,7 +103,7 @@ impl TaskState {
             Running => &[
                 Waiting, RetryWait, Verifying, Completed, Ready, Paused, Failed, Cancelled, Skipped,
             ],
-            Waiting => &[Verifying, Completed, Failed, Cancelled, Skipped],
+            Waiting => &[Ready, Verifying, Completed, Failed, Cancelled, Skipped],
             RetryWait => &[Ready, Failed, Cancelled, Skipped],
             Verifying => &[Verifying, Ready, Completed, Paused, Failed, Cancelled, Skipped],
             Completed | Failed | Cancelled | Skipped => &[],
@@ -269,6 +272,56 @@ pub struct Task {
     #[n(45)]
     #[cbor(skip_if = "std::ops::Not::not")]
     pub ephemeral: bool,
+    /// Runs before this one. A run begins with an empty record; attempts that were lost are continued within it.
+    #[n(46)]
+    #[cbor(skip_if = "none")]
+    pub run: u32,
+    /// Steps on the record of this run.
+    #[n(47)]
+    #[cbor(skip_if = "none")]
+    pub steps: u64,
+    /// What they take together, in bytes.
+    #[n(48)]
+    #[cbor(skip_if = "none")]
+    pub record_bytes: u64,
+    /// When the last of them was.
+    #[n(49)]
+    pub stepped: Option<Time>,
+    /// The component that has made them: only that can continue the run.
+    #[n(50)]
+    pub pinned: Option<Digest>,
+    /// When the run began: where its clock stands before its first step.
+    #[n(51)]
+    pub began: Option<Time>,
+    /// What the host knew when the run began, as JSON; integration tasks only.
+    #[n(52)]
+    #[cbor(with = "minicbor::bytes")]
+    pub facts: Option<Vec<u8>>,
+    /// What the attempt waits for that gave its lease back.
+    #[n(53)]
+    pub wait: Option<Wait>,
+}
+
+/// Zero, which is not written.
+fn none<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
+}
+
+/// What a run waits for between two attempts: a step that will be answered later.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Wait {
+    /// The step.
+    #[n(0)]
+    pub asked: Asked,
+    /// Children, in the order asked; none where it sleeps.
+    #[n(1)]
+    pub tasks: Vec<TaskId>,
+    /// All of them, rather than the first.
+    #[n(2)]
+    pub all: bool,
+    /// Until when.
+    #[n(3)]
+    pub until: Option<Time>,
 }
 
 impl Task {
@@ -282,11 +335,46 @@ impl Task {
         }
     }
 
-    /// The children of its last plan.
+    /// Whether it waits for its parts, as a task does that was split; not for a step of its run.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        self.state == TaskState::Waiting && self.wait.is_none()
+    }
+
+    /// The seed of this run: each has its own.
+    #[must_use]
+    pub fn run_seed(&self) -> u64 {
+        match self.run {
+            0 => self.seed,
+            run => child_seed(self.seed, 1 << 40 | u64::from(run)),
+        }
+    }
+
+    /// The children of its last plan, or of this run.
     #[must_use]
     pub fn parts(&self) -> &[TaskId] {
         let from = usize::try_from(self.planned_from).unwrap_or(usize::MAX);
         self.children.get(from..).unwrap_or_default()
+    }
+
+    /// How it ended, for the parent that awaits it: named by its id.
+    #[must_use]
+    pub fn end_as_child(&self) -> DependencyEnd {
+        DependencyEnd {
+            name: self.id.to_string(),
+            ..self.end()
+        }
+    }
+
+    /// How it ended, for one that depends on it.
+    #[must_use]
+    pub fn end(&self) -> DependencyEnd {
+        let reason = self.failure.as_ref().map_or(Reason::Error, |failure| failure.reason);
+        DependencyEnd {
+            name: self.called(),
+            output: self.result.clone().ok_or(reason),
+            skipped: matches!(self.state, TaskState::Skipped | TaskState::Cancelled),
+        }
     }
 
     /// What people call it: its name in the plan, else its id.

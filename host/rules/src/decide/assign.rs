@@ -49,6 +49,11 @@ impl Decision<'_> {
                     self.move_task(task, Change::Paused(Failure::new(Reason::Revoked, &why)));
                     continue;
                 }
+                if need.pinned.is_some() {
+                    let why = format!("{why}, and only the component that made its record can continue it");
+                    self.move_task(task, Change::Paused(Failure::new(Reason::NotFound, &why)));
+                    continue;
+                }
                 self.move_task(task, Change::Failed(Cause::Own(Failure::new(Reason::NotFound, &why))));
                 *ended = true;
             }
@@ -91,9 +96,26 @@ impl Decision<'_> {
                 .state
                 .members_for(crew, need)
                 .filter(|(_, digest)| !self.state.is_void(*digest));
-            let (.., agent) = members.filter_map(|(member, _)| free(member)).min()?;
-            Some((at, *task, agent))
+            let best = members.filter_map(|(member, _)| free(member)).min();
+            let (.., agent) = best?;
+            Some((at, *task, self.keeper_of(crew, *task, need, lone).unwrap_or(agent)))
         })
+    }
+
+    /// Whoever had a run that goes on may still keep its instance: it is given the run again if it is free.
+    fn keeper_of(&self, crew: CrewId, task: TaskId, need: &Need, lone: Option<AgentId>) -> Option<AgentId> {
+        let task = self
+            .state
+            .task(task)
+            .filter(|task| task.steps > 0 && need.export != Export::Checker)?;
+        let agent = self.state.agent(task.last_agent?)?;
+        let mut free = self.state.index.free_of(crew, agent.member);
+        let is_free = agent.phase == Phase::Ready && free.any(|(.., free)| free == agent.id);
+        let serves = self
+            .state
+            .members_for(crew, need)
+            .any(|(member, digest)| member == agent.member && !self.state.is_void(digest));
+        (is_free && serves && admits(need, agent.id, lone)).then_some(agent.id)
     }
 
     /// Gives a task to an agent.
@@ -112,15 +134,22 @@ impl Decision<'_> {
             export: task.export(),
             since: self.now,
             started: false,
+            facts: None,
         };
-        let call = call(task);
+        let (call, recorded) = (call(task), task.steps);
         let view = self.view(task);
+        let checks = held.export == Export::Checker;
+        let begins = recorded == 0 && !checks;
+        let held = Held {
+            facts: view.facts.clone().filter(|_| begins),
+            ..held
+        };
         self.move_task(id, Change::Assigned(held));
         self.run(RunnerCommand::Start {
             lease,
             call,
             task: view,
-            recorded: 0,
+            recorded: if checks { 0 } else { recorded },
         });
     }
 
@@ -184,7 +213,9 @@ impl State {
     fn members_for<'a>(&'a self, crew: CrewId, need: &'a Need) -> impl Iterator<Item = (u32, Digest)> + 'a {
         let members = self.crew(crew).map(|crew| crew.members.as_slice()).unwrap_or_default();
         let serves = |(_, member): &(u32, &Member)| {
-            member.exports.contains(&need.export) && (need.roles.is_empty() || !need.roles.is_disjoint(&member.roles))
+            member.exports.contains(&need.export)
+                && (need.roles.is_empty() || !need.roles.is_disjoint(&member.roles))
+                && need.pinned.is_none_or(|digest| digest == member.digest)
         };
         let members = (0..).zip(members).filter(serves);
         members.map(|(at, member)| (at, member.digest))

@@ -31,7 +31,7 @@ enum Refusal {
 
 impl Decision<'_> {
     /// The task that a lease holds right now.
-    fn holder(&self, lease: &Lease) -> Option<&Task> {
+    pub(super) fn holder(&self, lease: &Lease) -> Option<&Task> {
         let holds = |task: &&Task| task.held.as_ref().is_some_and(|held| held.lease == *lease);
         self.state.task(lease.task).filter(holds)
     }
@@ -79,7 +79,7 @@ impl Decision<'_> {
     }
 
     /// Tells the audit log of an attempt that was overtaken. One that was told to stop says so and is no news.
-    fn fenced(&mut self, lease: Lease, end: &End) -> Reply {
+    pub(super) fn fenced(&mut self, lease: Lease, end: &End) -> Reply {
         if !matches!(end, End::Cancelled | End::Fenced) {
             let detail = format!("epoch {} generation {}", lease.epoch, lease.generation);
             let entry = AuditEntry {
@@ -116,6 +116,7 @@ impl Decision<'_> {
                     Change::SentBack(cut(&remark))
                 }
             }
+            End::Finished(Outcome::Continue(input)) if !checking && input.fits() => Change::Continued(input),
             End::Finished(Outcome::Failed { message, retry }) => {
                 let failure = Failure::new(Reason::Error, &message);
                 match retry {

@@ -158,6 +158,15 @@ impl Decision<'_> {
             }
             _ => self.observed.forget(id),
         }
+        let ends = change.ends();
+        let begins = change.begins_run(task.held.as_ref());
+        // Nobody adds to the record any more, and memory lets it go.
+        if ends || begins {
+            self.write_tail(id);
+        }
+        if ends || begins || matches!(change, Change::Candidate(_)) {
+            self.over.push((id, matches!(change, Change::Continued(_))));
+        }
         let was_doomed = parent.is_some_and(|parent| self.state.index.doom_of(parent).is_some());
         let complaint = released.as_ref().and_then(|held| complaint(self.state, held, &change));
         let at = self.now;
@@ -195,7 +204,7 @@ impl Decision<'_> {
             let row = (!task.ephemeral).then(|| Write {
                 table: Table::Tasks,
                 key: id.to_bytes().to_vec(),
-                value: encode(task),
+                value: Some(encode(task)),
             });
             let agent = task.executed_by;
             let entry = AuditEntry {
@@ -286,6 +295,8 @@ fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, Str
         | Change::HandedBack
         | Change::Candidate(_)
         | Change::Split
+        | Change::Waits(_)
+        | Change::Continued(_)
         | Change::Completed(_) => None,
     }
 }

@@ -7,11 +7,13 @@ mod attempt;
 mod crew;
 mod emit;
 mod settle;
+mod step;
 mod task;
 mod tick;
 mod trust;
 mod view;
 
+pub(crate) use step::needs as step_needs;
 #[cfg(test)]
 pub(crate) use task::blank;
 
@@ -24,6 +26,7 @@ use crate::{
     observed::Observed,
     quantity::Time,
     rejection::Rejection,
+    seam::StepReply,
     state::State,
 };
 
@@ -50,6 +53,8 @@ pub enum Reply {
     },
     /// The attempt does not hold its task any more: nothing of it was accepted.
     Fenced,
+    /// What became of a step.
+    Step(StepReply),
 }
 
 /// A decision in the making.
@@ -67,6 +72,8 @@ pub(crate) struct Decision<'a> {
     pub(crate) effects: Vec<Effect>,
     /// Tasks that may stand in a tree that has failed already.
     suspects: Vec<TaskId>,
+    /// Tasks whose run is over, and whether it goes on as another: what it spawned goes with it.
+    over: Vec<(TaskId, bool)>,
     /// Records that may still be moved before others have a turn.
     stride: usize,
     /// The host takes plugins that nobody signed.
@@ -87,6 +94,7 @@ impl<'a> Decision<'a> {
             writes: Vec::new(),
             effects: Vec::new(),
             suspects: Vec::new(),
+            over: Vec::new(),
             stride: crate::limits::MAX_STRIDE,
         }
     }
@@ -149,6 +157,19 @@ impl<'a> Decision<'a> {
                 denials,
                 children,
             } => Ok(self.attempt_ended(lease, end, usage, denials, &children)),
+            Command::Step {
+                lease,
+                number,
+                call,
+                child,
+            } => {
+                let (reply, follows) = self.step_of(facts, lease, number, call, child);
+                if !follows {
+                    // The usual case, many times a task: nothing else moves.
+                    return Ok(reply);
+                }
+                Ok(reply)
+            }
             Command::CacheRefused { digest, why } => Ok(self.cache_refused(digest, &why)),
         };
         if reply.is_err() {

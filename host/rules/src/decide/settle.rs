@@ -24,6 +24,7 @@ impl Decision<'_> {
             if !(self.quarantine_condemned()
                 || self.ripen()
                 || self.join_all()
+                || self.wake_all()
                 || self.drain_crews()
                 || self.warm_all()
                 || self.stop_idle())
@@ -53,18 +54,37 @@ impl Decision<'_> {
         left
     }
 
-    /// Ends what does not run in trees that have failed. A tree is bounded, so this is never left over.
+    /// Ends what does not run in trees that have failed, and what runs that are over have left behind. A tree is bounded, so this is never left
+    /// over.
     pub(super) fn sweep(&mut self) {
+        while let Some((id, continues)) = self.over.pop() {
+            self.clear(id, continues);
+        }
         while let Some(id) = self.suspects.pop() {
             let Some(child) = self.doom_over(id) else {
                 continue;
             };
-            let still =
-                |task: &&&Task| !task.state.is_ended() && task.held.is_none() && (task.state != TaskState::Waiting);
+            let still = |task: &&&Task| !task.state.is_ended() && task.held.is_none() && !task.is_split();
             let idle: Vec<TaskId> = self.state.tree(id).iter().filter(still).map(|task| task.id).collect();
             for task in idle {
                 self.move_task(task, Change::Skipped(Cause::Task(child)));
             }
+        }
+    }
+
+    /// Cancels the children of a task whose run is over. Where another run begins, they leave memory: a task may run for ever.
+    fn clear(&mut self, id: TaskId, continues: bool) {
+        let Some(task) = self.state.task(id) else {
+            return;
+        };
+        let open = |id: &&TaskId| self.state.task(**id).is_some_and(|task| !task.state.is_ended());
+        let left: Vec<TaskId> = task.children.iter().filter(open).copied().collect();
+        let (archives, root) = (continues && !task.children.is_empty(), task.root);
+        for child in left {
+            self.cancel_tree(child, "the run that spawned it is over");
+        }
+        if archives && !self.state.index.is_leaned_on(root) {
+            self.emit(Event::PartsArchived { task: id });
         }
     }
 
@@ -197,13 +217,13 @@ impl Decision<'_> {
         let mut writes = vec![Write {
             table: Table::Crews,
             key: id.to_bytes().to_vec(),
-            value: encode(crew),
+            value: Some(encode(crew)),
         }];
         let key = |agent: AgentId| [id.to_bytes(), agent.to_bytes()].concat();
         writes.extend(self.state.agents_of(id).map(|agent| Write {
             table: Table::Agents,
             key: key(agent.id),
-            value: encode(agent),
+            value: Some(encode(agent)),
         }));
         self.writes.extend(writes);
         self.emit(Event::CrewArchived { crew: id });

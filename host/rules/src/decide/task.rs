@@ -20,7 +20,7 @@ use crate::{
     quantity::{Fuel, Size},
     reason::Reason,
     rejection::Rejection,
-    seam::{DependencyEnd, Export, RunnerCommand},
+    seam::{Export, RunnerCommand},
     state::encode,
     task::{Task, TaskState},
 };
@@ -70,7 +70,7 @@ impl Decision<'_> {
             self.writes.push(Write {
                 table: Table::Idempotency,
                 key: given.key.into_bytes(),
-                value: encode(&remembered),
+                value: Some(encode(&remembered)),
             });
         }
         Ok(Reply::Submitted {
@@ -156,7 +156,7 @@ impl Decision<'_> {
             } else if live.is_some() {
                 dependencies.insert(id);
             } else if let Some(ended) = facts.tasks.get(&id).filter(here).or(recent.as_ref()) {
-                settled.push(dependency_end(ended));
+                settled.push(ended.end());
             } else {
                 return Err(Rejection::not_found(format!(
                     "{id} in the crew, on which it could depend"
@@ -248,7 +248,7 @@ impl Decision<'_> {
     }
 
     /// Ends a task and everything beneath it, parents first; what runs is told to stop.
-    fn cancel_tree(&mut self, top: TaskId, why: &str) {
+    pub(super) fn cancel_tree(&mut self, top: TaskId, why: &str) {
         let live = |task: &&&Task| !task.state.is_ended();
         let tree: Vec<_> = self
             .state
@@ -315,6 +315,14 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         planned_from: 0,
         last_agent: None,
         ephemeral: false,
+        run: 0,
+        steps: 0,
+        record_bytes: 0,
+        stepped: None,
+        pinned: None,
+        began: None,
+        facts: None,
+        wait: None,
     }
 }
 
@@ -325,16 +333,6 @@ pub(super) fn first_state(task: &Task) -> TaskState {
         TaskState::Ready
     } else {
         TaskState::Pending
-    }
-}
-
-/// How a task ended, for one that depends on it.
-pub(super) fn dependency_end(task: &Task) -> DependencyEnd {
-    let reason = task.failure.as_ref().map_or(Reason::Error, |failure| failure.reason);
-    DependencyEnd {
-        name: task.called(),
-        output: task.result.clone().ok_or(reason),
-        skipped: matches!(task.state, TaskState::Skipped | TaskState::Cancelled),
     }
 }
 

@@ -80,6 +80,7 @@ impl Decision<'_> {
                     self.move_task(id, Change::Lost);
                     self.run(RunnerCommand::Cancel { lease: held.lease });
                 }
+                None if task.wait.is_some() => self.wake(id),
                 None => self.move_task(id, Change::Ready),
             }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Decision, task::dependency_end};
+use super::Decision;
 use crate::{
     reason::Reason,
     seam::{Export, TaskView},
@@ -15,17 +15,25 @@ impl Decision<'_> {
             .dependencies
             .iter()
             .filter_map(|id| self.state.task(*id))
-            .map(dependency_end);
-        let checking = task.export() == Export::Checker;
+            .map(Task::end);
         TaskView {
-            attempt: task.attempts + u32::from(!checking),
+            attempt: task.run + 1,
             description: task.description.clone(),
             input: task.input.clone(),
             dependencies: task.settled.iter().cloned().chain(live).collect(),
-            facts: task.integrates.then(|| self.facts(task)),
+            facts: self.facts_for(task),
             remarks: task.remarks.clone(),
-            seed: task.seed,
-            began: task.started.unwrap_or(self.now),
+            seed: task.run_seed(),
+            records: !task.ephemeral && task.export() != Export::Checker,
+            began: task.began.filter(|_| task.steps > 0).unwrap_or(self.now),
+        }
+    }
+
+    /// What an integrating task is told of the host: what it knew when the run began, where the run has a record.
+    pub(super) fn facts_for(&self, task: &Task) -> Option<Vec<u8>> {
+        match task.steps {
+            0 => task.integrates.then(|| self.facts(task)),
+            _ => task.facts.clone(),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Corrupt, Key, State};
+use super::{Corrupt, Key, State, Tail};
 use crate::{
     agent::{Agent, Failure, Phase},
     crew_record::{Crew, CrewPhase},
     event::{Cause, Change, Counts, Event, Source},
-    id::{AgentId, CrewId, Name, TaskId},
+    id::{AgentId, CrewId, Digest, Name, TaskId},
     index::Index,
+    lease::Held,
     limits::MAX_DENIALS,
     plan::Payload,
     plugin::Plugin,
@@ -57,26 +58,94 @@ impl State {
             Event::TaskAccepted(task) => self.accept(task),
             Event::AttemptUsed { lease, usage, denials } => self.account(lease, usage, denials),
             Event::TaskMoved { task, change, at } => self.move_task(*task, change, *at),
+            Event::Stepped { task, at, step } => self.take_step(*task, *at, step),
+            Event::RecordSpilled { task } => self.spill(*task),
+            Event::NamespaceChanged { name, namespace } => {
+                self.namespaces.insert(name.clone(), namespace.clone());
+                self.touch(Key::Namespace(name.clone()));
+                Ok(())
+            }
+            Event::PartsArchived { task } => self.archive_parts(*task),
             Event::AttemptFenced { .. }
             | Event::CacheRefused { .. }
             | Event::TimeSeen { .. }
             | Event::TimeReset { .. } => Ok(()),
             Event::TreeArchived { root } => {
-                let tree: Vec<TaskId> = self.tree(*root).iter().map(|task| task.id).collect();
-                for id in tree {
-                    if let Some(task) = self.tasks.remove(&id) {
-                        if task.ephemeral {
-                            self.recent.keep(&task);
-                        }
-                        self.index.forget_task(&task);
-                        self.gone(Key::Task(id));
-                    }
-                }
+                self.forget_tree(*root);
                 Ok(())
             }
         }
     }
 
+    /// Drops a task and everything beneath it from memory, and says how many that were.
+    fn forget_tree(&mut self, top: TaskId) -> usize {
+        let tree: Vec<TaskId> = self.tree(top).iter().map(|task| task.id).collect();
+        for id in &tree {
+            if let Some(task) = self.tasks.remove(id) {
+                if task.ephemeral {
+                    self.recent.keep(&task);
+                }
+                self.index.forget_task(&task);
+                self.gone(Key::Task(*id));
+            }
+        }
+        tree.len()
+    }
+
+    fn archive_parts(&mut self, id: TaskId) -> Result<(), Corrupt> {
+        let task = self.tasks.get_mut(&id).ok_or_else(|| missing(id))?;
+        let (root, parts) = (task.root, std::mem::take(&mut task.children));
+        task.planned_from = 0;
+        self.touch(Key::Task(id));
+        let gone: usize = parts.into_iter().map(|part| self.forget_tree(part)).sum();
+        if let Some(root) = self.tasks.get_mut(&root) {
+            root.nodes = root.nodes.saturating_sub(u32::try_from(gone).unwrap_or(u32::MAX));
+        }
+        self.touch(Key::Task(root));
+        Ok(())
+    }
+
+    /// The component that an attempt at a task runs.
+    fn component_of(&self, task: &Task) -> Option<Digest> {
+        let agent = self.agents.get(&task.held.as_ref()?.lease.agent)?;
+        self.member_of(agent).map(|member| member.digest)
+    }
+
+    fn take_step(&mut self, id: TaskId, at: Time, step: &[u8]) -> Result<(), Corrupt> {
+        let task = self.tasks.get(&id).ok_or_else(|| missing(id))?;
+        let pinned = task.pinned.or_else(|| self.component_of(task));
+        let first = task.steps;
+        let task = self.tasks.get_mut(&id).ok_or_else(|| missing(id))?;
+        task.pinned = pinned;
+        task.steps += 1;
+        task.record_bytes += step.len() as u64;
+        task.stepped = Some(at);
+        let tail = self.tails.entry(id).or_insert_with(|| Tail {
+            first,
+            bytes: Vec::new(),
+        });
+        tail.bytes.extend_from_slice(step);
+        self.touch(Key::Task(id));
+        self.touch(Key::Tail(id));
+        Ok(())
+    }
+
+    fn spill(&mut self, id: TaskId) -> Result<(), Corrupt> {
+        let steps = self.tasks.get(&id).ok_or_else(|| missing(id))?.steps;
+        let tail = self.tails.get_mut(&id).ok_or_else(|| missing(id))?;
+        tail.first = steps;
+        tail.bytes = Vec::new();
+        self.touch(Key::Tail(id));
+        Ok(())
+    }
+
+    fn drop_tail(&mut self, id: TaskId) {
+        if self.tails.remove(&id).is_some() {
+            self.gone(Key::Tail(id));
+        }
+    }
+
+    /// Takes note of the time of an event. Time does not go back but by a person's word.
     /// Takes note of the time of an event that is journaled. Time does not go back but by a person's word.
     fn see(&mut self, event: &Event) {
         let at = match event {
@@ -95,9 +164,13 @@ impl State {
             | Event::ClockAdopted { at, .. }
             | Event::Revoked { at, .. }
             | Event::CacheRefused { at, .. }
+            | Event::Stepped { at, .. }
             | Event::TimeReset { at }
             | Event::TimeSeen { at } => *at,
             Event::CrewArchived { .. }
+            | Event::RecordSpilled { .. }
+            | Event::NamespaceChanged { .. }
+            | Event::PartsArchived { .. }
             | Event::AttemptUsed { .. }
             | Event::TreeArchived { .. }
             | Event::AttemptFenced { .. } => return,
@@ -347,6 +420,12 @@ impl State {
             Change::Cancelled(failure) | Change::Paused(failure) => Some(failure.clone()),
             _ => None,
         };
+        let task = self.tasks.get(&id).ok_or_else(|| missing(id))?;
+        let begins = change.begins_run(task.held.as_ref());
+        // A wait may be the first step of its run.
+        let pinned = matches!(change, Change::Waits(_))
+            .then(|| task.pinned.or_else(|| self.component_of(task)))
+            .flatten();
         let task = self.tasks.get_mut(&id).ok_or_else(|| missing(id))?;
         let Some(to) = target(task.state, change) else {
             return Err(illegal(id, task.state, format!("{change:?}")));
@@ -363,6 +442,10 @@ impl State {
             task.attempts -= u32::from(held.started && held.export != Export::Checker);
         }
         alter(task, change, child, release.as_ref().map(|held| held.lease.agent), at);
+        task.pinned = pinned.or(task.pinned);
+        if begins {
+            begin_run(task);
+        }
         if failure.is_some() {
             task.failure = failure;
             if to.is_ended() {
@@ -370,13 +453,18 @@ impl State {
             }
         }
         if to.is_ended() {
-            task.ended = Some(at);
+            (task.ended, task.wait) = (Some(at), None);
         }
         self.index.add_task(task);
-        if to.is_ended()
-            && let Some(task) = self.tasks.get(&id)
-        {
-            self.index.end_task(task, &self.tasks);
+        if let Some(task) = self.tasks.get(&id) {
+            if to.is_ended() {
+                self.index.end_task(task, &self.tasks);
+            } else {
+                self.index.watch(task, &self.tasks);
+            }
+        }
+        if begins || to.is_ended() {
+            self.drop_tail(id);
         }
         self.touch(Key::Task(id));
         match (change, release) {
@@ -427,7 +515,9 @@ fn target(from: TaskState, change: &Change) -> Option<TaskState> {
         Assigned, Cancelled, Completed, Failed, Paused, Pending, Ready, RetryWait, Running, Skipped, Verifying, Waiting,
     };
     let to = match (from, change) {
-        (Pending | RetryWait | Paused, Change::Ready) => Ready,
+        (Pending | RetryWait | Paused | Waiting, Change::Ready) => Ready,
+        (Running, Change::Waits(_)) => Waiting,
+        (Running, Change::Continued(_)) => Ready,
         (Paused, Change::Candidate(Source::Candidate)) => Verifying,
         (Ready | Assigned | Running | Verifying, Change::Paused(_)) => Paused,
         (Ready, Change::Assigned(_)) => Assigned,
@@ -464,14 +554,23 @@ fn alter(
     at: Time,
 ) {
     match change {
-        Change::Ready => task.not_before = None,
+        Change::Ready => (task.not_before, task.wait) = (None, None),
         Change::Assigned(held) => {
             task.epoch = held.lease.epoch;
             if held.export != Export::Checker {
                 task.last_agent = Some(held.lease.agent);
+                if task.steps == 0 {
+                    task.began = Some(held.since);
+                    task.facts = held.facts.clone();
+                }
             }
-            task.held = Some(held.clone());
+            task.held = Some(Held {
+                facts: None,
+                ..held.clone()
+            });
         }
+        Change::Waits(wait) => task.wait = Some(wait.clone()),
+        Change::Continued(input) => task.input = input.clone(),
         Change::Started => {
             if let Some(held) = &mut task.held {
                 held.started = true;
@@ -521,6 +620,15 @@ fn alter(
             task.failure = None;
         }
     }
+}
+
+/// Another run begins: its record is empty, and the children before it are not its own.
+fn begin_run(task: &mut Task) {
+    task.run = task.run.saturating_add(1);
+    (task.steps, task.record_bytes) = (0, 0);
+    (task.stepped, task.pinned, task.began) = (None, None, None);
+    task.facts = None;
+    task.planned_from = u32::try_from(task.children.len()).unwrap_or(u32::MAX);
 }
 
 fn missing(what: impl ToString) -> Corrupt {

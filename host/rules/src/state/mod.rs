@@ -15,6 +15,8 @@ use crate::{
     plugin::Plugin,
     quantity::Time,
     recent::Recent,
+    seam::{DependencyEnd, Lease},
+    step::{Step, StepResult},
     task::Task,
     trust::{Revocation, Trust},
 };
@@ -77,6 +79,35 @@ pub(crate) enum Key {
     Highest(#[n(0)] PluginName),
     #[n(7)]
     Latest,
+    #[n(8)]
+    Tail(#[n(0)] TaskId),
+    #[n(9)]
+    Namespace(#[n(0)] Name),
+}
+
+/// What memory keeps of a task's record: the last steps. Those before are in their table.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Tail {
+    /// The number of the first of them.
+    #[n(0)]
+    pub first: u64,
+    /// Encoded [`Step`]s, one behind the other.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// What is known of a crew's state without reading it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Namespace {
+    /// Bytes of keys and values.
+    #[n(0)]
+    pub bytes: u64,
+    /// Keys.
+    #[n(1)]
+    pub keys: u64,
+    /// The revision with which a key begins: above those of all that were removed, so that none comes twice.
+    #[n(2)]
+    pub floor: u64,
 }
 
 /// Everything that lives.
@@ -91,6 +122,9 @@ pub struct State {
     tasks: BTreeMap<TaskId, Task>,
     /// Ended ephemeral tasks.
     recent: Recent,
+    /// The records of runs that have steps, as far as memory keeps them.
+    tails: BTreeMap<TaskId, Tail>,
+    namespaces: BTreeMap<Name, Namespace>,
     pub(crate) index: Index,
     /// Beyond the place of every task that was accepted since the start.
     next_order: u64,
@@ -131,6 +165,10 @@ impl State {
                     state.trust.highest.insert(name.clone(), highest);
                 }
                 Key::Latest => state.trust.latest = decode::<Time>("a time", &value)?,
+                Key::Tail(id) => drop(state.tails.insert(id, decode("a record", &value)?)),
+                Key::Namespace(ref name) => {
+                    drop(state.namespaces.insert(name.clone(), decode("a namespace", &value)?));
+                }
             }
             state.saved.insert(key);
         }
@@ -154,6 +192,8 @@ impl State {
                 Key::Publisher(name) => self.trust.publishers.get(name).map(encode),
                 Key::Highest(name) => self.trust.highest.get(name).map(encode),
                 Key::Latest => Some(encode(&self.trust.latest)),
+                Key::Tail(id) => self.tails.get(id).map(encode),
+                Key::Namespace(name) => self.namespaces.get(name).map(encode),
             };
             let encoded = encode(&key);
             match value {
@@ -354,6 +394,41 @@ impl State {
             }
         }
         found
+    }
+
+    /// The crew of the task that a lease holds right now; none where it holds it no longer.
+    #[must_use]
+    pub fn crew_of(&self, lease: &Lease) -> Option<&Crew> {
+        let task = self.tasks.get(&lease.task)?;
+        task.held.as_ref().filter(|held| held.lease == *lease)?;
+        self.crews.get(&task.crew)
+    }
+
+    /// What memory keeps of a task's record.
+    #[must_use]
+    pub fn tail(&self, task: TaskId) -> Option<&Tail> {
+        self.tails.get(&task)
+    }
+
+    /// What is known of the state of crews of a name; none where there never was any.
+    #[must_use]
+    pub fn namespace(&self, name: &Name) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// The names of crews that have, or had, state.
+    pub fn namespaces(&self) -> impl ExactSizeIterator<Item = (&Name, &Namespace)> {
+        self.namespaces.iter()
+    }
+
+    /// How the children ended that a step tells of, as far as they are in memory: those of a live task are.
+    #[must_use]
+    pub fn ends(&self, step: &Step) -> Vec<DependencyEnd> {
+        let StepResult::Ended(tasks) = &step.result else {
+            return Vec::new();
+        };
+        let ended = tasks.iter().filter_map(|id| self.tasks.get(id));
+        ended.map(Task::end_as_child).collect()
     }
 
     /// Has a record written with the next checkpoint; that of an ephemeral task never is.

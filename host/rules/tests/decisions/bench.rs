@@ -244,7 +244,7 @@ impl Bench {
     pub(crate) fn record(&self, task: TaskId) -> Task {
         let row = || {
             let row = self.rows.iter().rev().find(|row| row.key == task.to_bytes())?;
-            minicbor::decode(&row.value).ok()
+            minicbor::decode(row.value.as_ref()?).ok()
         };
         self.state()
             .task(task)
@@ -272,6 +272,7 @@ impl Bench {
                 lease,
                 call,
                 task: view,
+                ..
             } if lease.task == task => Some((call.clone(), view.clone())),
             _ => None,
         });

@@ -130,7 +130,7 @@ fn asking_twice_with_a_key_is_asking_once() {
     };
     let row = bench.rows.iter().find(|row| row.table == Table::Idempotency).unwrap();
     assert_eq!(row.key, b"once");
-    let remembered: Remembered = minicbor::decode(&row.value).unwrap();
+    let remembered: Remembered = minicbor::decode(row.value.as_ref().unwrap()).unwrap();
     let facts = Facts {
         idempotency: Some(remembered.clone()),
         ..Facts::default()
@@ -206,7 +206,7 @@ fn an_archived_dependency_is_read_from_its_row() {
         idempotency: None,
         by: "tests".into(),
     };
-    assert_eq!(command.needs().tasks, [first]);
+    assert_eq!(command.needs(bench.shard.state()).tasks, [first]);
     let facts = Facts {
         tasks: [(first, bench.record(first))].into(),
         ..Facts::default()

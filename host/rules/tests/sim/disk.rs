@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use skep_rules::{
-    facts::{Table, Write},
+    facts::{Page, Table, Write},
     shard::{Checkpoint, Output, Shard},
 };
 
@@ -61,9 +61,39 @@ impl Disk {
                 .find(|write| write.table == table && write.key == key),
             Batch::Checkpoint(_) => None,
         });
-        pending
-            .map(|write| write.value.clone())
-            .or_else(|| self.rows.get(&(table, key.to_vec())).cloned())
+        match pending {
+            Some(write) => write.value.clone(),
+            None => self.rows.get(&(table, key.to_vec())).cloned(),
+        }
+    }
+
+    /// Several rows, pending writes first.
+    pub(crate) fn page(&self, page: &Page) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
+        for ((table, key), value) in &self.rows {
+            if *table == page.table {
+                rows.insert(key, Some(value));
+            }
+        }
+        for batch in &self.pending {
+            if let Batch::Decision { writes, .. } = batch {
+                for write in writes.iter().filter(|write| write.table == page.table) {
+                    rows.insert(&write.key, write.value.as_ref());
+                }
+            }
+        }
+        let mut found: Vec<_> = rows
+            .into_iter()
+            .filter(|(key, _)| {
+                key.starts_with(&page.prefix) && page.after.as_ref().is_none_or(|after| *key > &after[..])
+            })
+            .filter_map(|(key, value)| Some((key.to_vec(), value?.clone())))
+            .collect();
+        if page.reverse {
+            found.reverse();
+        }
+        found.truncate(page.limit);
+        found
     }
 
     pub(crate) fn pending(&self) -> usize {
@@ -82,8 +112,12 @@ impl Disk {
                     let first = position + 1 - entries.len() as u64;
                     assert_eq!(first, self.durable + 1, "positions have no gaps");
                     self.entries.extend((first..).zip(entries));
-                    self.rows
-                        .extend(writes.into_iter().map(|write| ((write.table, write.key), write.value)));
+                    for write in writes {
+                        match write.value {
+                            Some(value) => drop(self.rows.insert((write.table, write.key), value)),
+                            None => drop(self.rows.remove(&(write.table, write.key))),
+                        }
+                    }
                     self.durable = position;
                 }
                 Batch::Checkpoint(Checkpoint { position, records }) => {

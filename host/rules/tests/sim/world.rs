@@ -218,7 +218,7 @@ impl World {
     }
 
     fn submit(&mut self, command: Command) -> Result<Reply, Rejection> {
-        let needs = command.needs();
+        let needs = command.needs(self.shard.state());
         let facts = Facts {
             idempotency: needs
                 .idempotency
@@ -229,6 +229,15 @@ impl World {
                 .iter()
                 .filter_map(|id| Some((*id, self.archived(*id)?)))
                 .collect(),
+            value: needs
+                .value
+                .and_then(|key| self.disk.row(Table::State, &key))
+                .map(|row| minicbor::decode(&row).unwrap()),
+            old: needs
+                .old
+                .and_then(|key| self.disk.row(Table::Replaced, &key))
+                .map(|row| minicbor::decode(&row).unwrap()),
+            page: needs.page.map(|page| self.disk.page(&page)).unwrap_or_default(),
         };
         let before = self.shard.position();
         match self.shard.submit(self.now, &facts, command) {
