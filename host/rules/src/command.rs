@@ -170,7 +170,7 @@ pub enum Command {
         /// What it asks.
         #[n(2)]
         call: StepCall,
-        /// An id for the child, with [`StepCall::Spawn`].
+        /// An id for the child, with [`StepCall::Spawn`] of an input that the crew has.
         #[n(3)]
         child: Option<TaskId>,
     },

@@ -14,7 +14,7 @@ use crate::{
     quantity::{Millis, Time},
     reason::Reason,
     seam::DependencyEnd,
-    state::encode,
+    state::{Corrupt, encode},
 };
 
 /// What an attempt asks.
@@ -268,6 +268,23 @@ pub struct Recorded {
     /// With [`StepResult::Ended`], how each of the children ended; named by their ids.
     #[n(1)]
     pub ends: Vec<DependencyEnd>,
+}
+
+/// Reads encoded steps, one behind the other.
+///
+/// # Errors
+/// When they are not ours, or cut short.
+pub fn read_steps(bytes: &[u8]) -> Result<Vec<Step>, Corrupt> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let mut steps = Vec::new();
+    while decoder.position() < bytes.len() {
+        let step = decoder.decode().map_err(|error| Corrupt::Undecodable {
+            what: "a step",
+            message: error.to_string(),
+        })?;
+        steps.push(step);
+    }
+    Ok(steps)
 }
 
 macro_rules! names {

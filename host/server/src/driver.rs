@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, atomic::AtomicBool},
 };
 
@@ -11,15 +12,16 @@ use skep_rules::{
     command::Command,
     decide::Reply,
     effect::Changed,
-    facts::{self, Facts, Remembered},
+    facts::{self, Facts, Remembered, Replaced, record_key},
     id::{Digest, TaskId},
     limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, MAX_RIDERS},
     quantity::Time,
     reason::Reason,
     rejection::Rejection,
-    seam::{Beat, RunnerCommand},
+    seam::{Beat, Lease, RunnerCommand, StepReply},
     shard::{Output, Shard},
     state::State,
+    step::{Recorded, Step, StepCall, read_steps},
 };
 use skep_runtime::Runner;
 use skep_store::{Batch, Position, Range, Store, Table, Write};
@@ -36,7 +38,13 @@ pub(crate) const TASKS: Table = Table::new("tasks");
 const CREWS: Table = Table::new("crews");
 const AGENTS: Table = Table::new("agents");
 const IDEMPOTENCY: Table = Table::new("idempotency");
-/// Idempotency keys looked at per checkpoint: some hundred microseconds under the shard's lock.
+/// Records of tasks, see [`facts::Table::Steps`].
+pub(crate) const STEPS: Table = Table::new("steps");
+/// The crews' state, see [`facts::Table::State`].
+pub(crate) const STATE: Table = Table::new("state");
+/// Its older values, see [`facts::Table::Replaced`].
+pub(crate) const REPLACED: Table = Table::new("replaced");
+/// Rows with an end of their time that are looked at per checkpoint and table: some hundred microseconds under the shard's lock.
 const SWEPT_ROWS: usize = 1_000;
 /// Blobs of a crew: the crew's id and the digest to an encoded artifact.
 pub(crate) const ARTIFACTS: Table = Table::new("artifacts");
@@ -126,9 +134,9 @@ struct Core {
     performing: bool,
     /// Rows that travel with the next batch: nothing durable can refer to them before.
     riders: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Idempotency keys past their time, to be deleted with the next batch; and how far the table was looked through.
+    /// Rows past their time, to be deleted with the next batch; and how far their tables were looked through.
     expired: Vec<Write>,
-    swept: Vec<u8>,
+    swept: BTreeMap<Table, Vec<u8>>,
     /// Audit entries of decisions that made no entry of the journal; they travel too.
     audit: Vec<Vec<u8>>,
     /// What the runner says no longer counts: its attempts are being lost.
@@ -160,7 +168,7 @@ impl Driver {
                 performing: false,
                 riders: BTreeMap::new(),
                 expired: Vec::new(),
-                swept: Vec::new(),
+                swept: BTreeMap::new(),
                 audit: Vec::new(),
                 closed: false,
                 entries: 0,
@@ -239,6 +247,63 @@ impl Driver {
         }
         let output = core.shard.tick(self.clock.now());
         self.carry_out(core, output, Vec::new()).map(drop)
+    }
+
+    /// Takes a step of an attempt. Its answer is on record when this returns, durable or not: if it is lost, so is the attempt that knows it.
+    pub(crate) fn step(&self, lease: Lease, number: u64, call: StepCall, child: bool) -> Result<StepReply, Error> {
+        let grows = matches!(call, StepCall::Put { .. } | StepCall::Spawn(_));
+        if grows && self.low_space.load(Ordering::Relaxed) {
+            return Ok(StepReply::Refused(Reason::Overloaded));
+        }
+        let decided = self.decide(Vec::new(), |_, draw, now| {
+            let child = match child {
+                true => Some(TaskId::new(draw.uuid(now)?, SHARD)),
+                false => None,
+            };
+            Ok(Command::Step {
+                lease,
+                number,
+                call,
+                child,
+            })
+        })?;
+        Ok(match decided.reply {
+            Reply::Step(reply) => reply,
+            _ => StepReply::Refused(Reason::HostFault),
+        })
+    }
+
+    /// Steps on the record of the task that a lease holds, from a number on: a piece of it, empty where there are no more.
+    pub(crate) fn record(&self, lease: Lease, from: u64) -> Result<Result<Vec<Recorded>, Reason>, Error> {
+        let core = self.core()?;
+        let state = core.shard.state();
+        let Some(task) = state.crew_of(&lease).and_then(|_| state.task(lease.task)) else {
+            return Ok(Err(Reason::Fenced));
+        };
+        let steps = match state.tail(task.id).filter(|tail| tail.first <= from) {
+            Some(tail) => piece(tail.first, &tail.bytes, from)?,
+            None => self.recorded(task.id, task.run, from)?,
+        };
+        let recorded = steps.into_iter().map(|step| Recorded {
+            ends: state.ends(&step),
+            step,
+        });
+        Ok(Ok(recorded.collect()))
+    }
+
+    /// Steps of a run that are in their table, from a number on: those of one row.
+    pub(crate) fn recorded(&self, task: TaskId, run: u32, from: u64) -> Result<Vec<Step>, Error> {
+        let first = record_key(task, run, 0);
+        let range = Range {
+            start: Bound::Included(first.clone()),
+            end: Bound::Included(record_key(task, run, from)),
+            reverse: true,
+        };
+        let row = self.store.scan(STEPS, &range, 1)?.pop();
+        row.map_or(Ok(Vec::new()), |(key, bytes)| {
+            let number = key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+            piece(number, &bytes, from)
+        })
     }
 
     /// Takes note of signs of life.
@@ -503,25 +568,27 @@ impl Driver {
         (core.entries, core.bytes) = (0, 0);
         let written = self.store.checkpoint(Position(checkpoint.position), checkpoint.records);
         written.inspect_err(|error| self.fail(error))?;
-        self.sweep(core)
+        let now = self.clock.now();
+        self.sweep(core, IDEMPOTENCY, |row| Ok(decode::<Remembered>(row)?.until < now))?;
+        self.sweep(core, REPLACED, |row| Ok(decode::<Replaced>(row)?.until < now))
     }
 
-    /// Looks through a part of the idempotency keys for those past their time: each checkpoint takes up where the last one stopped, so that the
-    /// table stays near the keys of one day.
-    fn sweep(&self, core: &mut Core) -> Result<(), Error> {
-        let now = self.clock.now();
-        let range = Range::all().after(&std::mem::take(&mut core.swept));
-        let rows = self.store.scan(IDEMPOTENCY, &range, SWEPT_ROWS)?;
-        if rows.len() == SWEPT_ROWS {
-            core.swept = rows.last().map(|(key, _)| key.clone()).unwrap_or_default();
+    /// Looks through a part of a table for rows past their time: each checkpoint takes up where the last one stopped, so that the table stays near
+    /// the rows of one day.
+    fn sweep(
+        &self,
+        core: &mut Core,
+        table: Table,
+        is_over: impl Fn(&[u8]) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let range = Range::all().after(&core.swept.remove(&table).unwrap_or_default());
+        let rows = self.store.scan(table, &range, SWEPT_ROWS)?;
+        if let Some((last, _)) = rows.last().filter(|_| rows.len() == SWEPT_ROWS) {
+            core.swept.insert(table, last.clone());
         }
         for (key, value) in rows {
-            let remembered: Remembered = decode(&value)?;
-            if remembered.until < now {
-                core.expired.push(Write::Delete {
-                    table: IDEMPOTENCY,
-                    key,
-                });
+            if is_over(&value)? {
+                core.expired.push(Write::Delete { table, key });
             }
         }
         Ok(())
@@ -529,7 +596,7 @@ impl Driver {
 
     /// Reads the rows that a command needs, pending writes first.
     fn facts(&self, state: &State, command: &Command) -> Result<Facts, Error> {
-        let needs = command.needs();
+        let needs = command.needs(state);
         let mut facts = Facts::default();
         if let Some(key) = &needs.idempotency {
             facts.idempotency = self.row(IDEMPOTENCY, key.as_bytes())?;
@@ -540,6 +607,20 @@ impl Driver {
             {
                 facts.tasks.insert(id, task);
             }
+        }
+        if let Some(key) = &needs.value {
+            facts.value = self.row(STATE, key)?;
+        }
+        if let Some(key) = &needs.old {
+            facts.old = self.row(REPLACED, key)?;
+        }
+        if let Some(page) = needs.page {
+            let mut range = Range::prefix(&page.prefix);
+            if let Some(after) = page.after.filter(|after| *after >= page.prefix) {
+                range = range.after(&after);
+            }
+            range.reverse = page.reverse;
+            facts.page = self.store.scan(table_of(page.table), &range, page.limit)?;
         }
         Ok(facts)
     }
@@ -586,18 +667,32 @@ pub(crate) fn is_artifact(store: &Store, digest: Digest) -> Result<bool, Error> 
     }
 }
 
-/// A row that the shard writes.
-fn put(write: facts::Write) -> Write {
-    let table = match write.table {
+fn table_of(table: facts::Table) -> Table {
+    match table {
         facts::Table::Tasks => TASKS,
         facts::Table::Crews => CREWS,
         facts::Table::Agents => AGENTS,
         facts::Table::Idempotency => IDEMPOTENCY,
-    };
-    Write::Put {
-        table,
-        key: write.key,
-        value: write.value,
+        facts::Table::Steps => STEPS,
+        facts::Table::State => STATE,
+        facts::Table::Replaced => REPLACED,
+    }
+}
+
+/// Encoded steps of which the first has a number, from another number on.
+fn piece(first: u64, bytes: &[u8], from: u64) -> Result<Vec<Step>, Error> {
+    let mut steps = read_steps(bytes).map_err(|error| Error::Undecodable(error.to_string()))?;
+    let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
+    steps.drain(..skip.min(steps.len()));
+    Ok(steps)
+}
+
+/// A row that the shard writes.
+fn put(write: facts::Write) -> Write {
+    let (table, key) = (table_of(write.table), write.key);
+    match write.value {
+        Some(value) => Write::Put { table, key, value },
+        None => Write::Delete { table, key },
     }
 }
 

@@ -14,7 +14,8 @@ use skep_rules::{
     plan::{Artifact, Outcome, Payload},
     quantity::Time,
     reason::Reason,
-    seam::{End, HostCall, HostReply, Lease, LogLine, RunnerEvent},
+    seam::{End, HostCall, HostReply, Lease, LogLine, RunnerEvent, StepReply},
+    step::{Recorded, StepCall},
 };
 use skep_store::Write;
 
@@ -43,6 +44,19 @@ impl skep_runtime::Host for Side {
         let length = usize::try_from(MAX_COMPONENT_BYTES).unwrap_or(usize::MAX);
         let bytes = driver.store.blobs().read(blob(digest), 0, length);
         bytes.map_err(std::io::Error::other)
+    }
+
+    fn step(&self, lease: Lease, number: u64, call: StepCall) -> StepReply {
+        let Some(driver) = self.0.upgrade() else {
+            return StepReply::Refused(Reason::Interrupted);
+        };
+        let taken = step(&driver, lease, number, call);
+        taken.unwrap_or_else(|error| StepReply::Refused(refusal(&error)))
+    }
+
+    fn record(&self, lease: Lease, from: u64) -> Result<Vec<Recorded>, Reason> {
+        let driver = self.0.upgrade().ok_or(Reason::Interrupted)?;
+        driver.record(lease, from).unwrap_or_else(|error| Err(refusal(&error)))
     }
 
     fn call(&self, call: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
@@ -122,24 +136,63 @@ fn take(driver: &Driver, event: RunnerEvent) -> Result<(), Error> {
     decided.map(drop)
 }
 
+/// What a guest is told of an error.
+fn refusal(error: &Error) -> Reason {
+    match error {
+        Error::Rejected(rejection) => rejection.reason,
+        Error::Stopping | Error::Failed(_) => Reason::Interrupted,
+        Error::Store(_) | Error::File(_) | Error::Randomness(_) | Error::Undecodable(_) => {
+            tracing::error!(%error, "a host call failed");
+            Reason::HostFault
+        }
+    }
+}
+
+/// Takes a step. A child whose input is an artifact that the crew does not have, as the agent says it is, is refused on record.
+fn step(driver: &Driver, lease: Lease, number: u64, call: StepCall) -> Result<StepReply, Error> {
+    let child = match &call {
+        StepCall::Spawn(child) => match &child.input {
+            Payload::Inline(_) => true,
+            Payload::Artifact(named) => match crew_of(driver, lease)? {
+                Some(crew) => artifact(driver, crew, named.digest)?.as_ref() == Some(named),
+                None => return Ok(StepReply::Fenced),
+            },
+        },
+        _ => false,
+    };
+    driver.step(lease, number, call, child)
+}
+
 /// Answers a guest's call.
 fn answer(driver: &Driver, call: HostCall) -> HostReply {
     let answered = match call {
-        HostCall::PutArtifact { lease, bytes, media } => put_artifact(driver, lease, &bytes, media),
+        HostCall::PutArtifact {
+            lease,
+            bytes,
+            media,
+            step,
+        } => put_artifact(driver, lease, step, &bytes, media),
         HostCall::ReadArtifact {
             lease,
             digest,
             offset,
             length,
-        } => read_artifact(driver, lease, digest, offset, length),
+            step,
+        } => read_artifact(driver, lease, step, digest, offset, length),
     };
-    answered.unwrap_or_else(|error| match error {
-        Error::Rejected(rejection) => HostReply::Refused(rejection.reason),
-        Error::Stopping | Error::Failed(_) => HostReply::Refused(Reason::Interrupted),
-        Error::Store(_) | Error::File(_) | Error::Randomness(_) | Error::Undecodable(_) => {
-            tracing::error!(%error, "a host call failed");
-            HostReply::Refused(Reason::HostFault)
-        }
+    answered.unwrap_or_else(|error| HostReply::Refused(refusal(&error)))
+}
+
+/// Puts what became of an artifact on the record of its run; says why not, if it cannot be.
+fn observe(driver: &Driver, lease: Lease, step: Option<u64>, call: StepCall) -> Result<Option<Reason>, Error> {
+    let Some(number) = step else {
+        return Ok(None);
+    };
+    Ok(match driver.step(lease, number, call, false)? {
+        StepReply::Recorded(_) => None,
+        StepReply::Fenced => Some(Reason::Fenced),
+        StepReply::Refused(reason) => Some(reason),
+        StepReply::Waiting => Some(Reason::HostFault),
     })
 }
 
@@ -147,7 +200,7 @@ fn answer(driver: &Driver, call: HostCall) -> HostReply {
 /// is no result.
 fn known(driver: &Driver, lease: Lease, mut end: End) -> Result<End, Error> {
     let payloads: Vec<&mut Payload> = match &mut end {
-        End::Finished(Outcome::Done(payload)) => vec![payload],
+        End::Finished(Outcome::Done(payload) | Outcome::Continue(payload)) => vec![payload],
         End::Finished(Outcome::Plan(plan)) => plan.nodes.iter_mut().map(|node| &mut node.input).collect(),
         _ => return Ok(end),
     };
@@ -174,7 +227,13 @@ fn known(driver: &Driver, lease: Lease, mut end: End) -> Result<End, Error> {
     Ok(end)
 }
 
-fn put_artifact(driver: &Driver, lease: Lease, bytes: &[u8], media: String) -> Result<HostReply, Error> {
+fn put_artifact(
+    driver: &Driver,
+    lease: Lease,
+    step: Option<u64>,
+    bytes: &[u8],
+    media: String,
+) -> Result<HostReply, Error> {
     let size = bytes.len() as u64;
     if size > MAX_ARTIFACT_BYTES || media.len() > MAX_MEDIA_BYTES {
         return Ok(HostReply::Refused(Reason::QuotaExceeded));
@@ -196,25 +255,40 @@ fn put_artifact(driver: &Driver, lease: Lease, bytes: &[u8], media: String) -> R
         media,
     };
     driver.keep_artifact(bytes, artifact_key(crew, artifact.digest), encode(&artifact))?;
-    Ok(HostReply::Artifact(artifact))
+    let refused = observe(driver, lease, step, StepCall::PutArtifact(artifact.clone()))?;
+    Ok(refused.map_or(HostReply::Artifact(artifact), HostReply::Refused))
 }
 
-fn read_artifact(driver: &Driver, lease: Lease, digest: Digest, offset: u64, length: u32) -> Result<HostReply, Error> {
+fn read_artifact(
+    driver: &Driver,
+    lease: Lease,
+    step: Option<u64>,
+    digest: Digest,
+    offset: u64,
+    length: u32,
+) -> Result<HostReply, Error> {
     let Some(crew) = crew_of(driver, lease)? else {
         return Ok(HostReply::Refused(Reason::Fenced));
     };
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if length > MAX_PIECE_BYTES {
+    let most = usize::try_from(length).unwrap_or(usize::MAX);
+    if most > MAX_PIECE_BYTES {
         return Ok(HostReply::Refused(Reason::HostcallLimit));
     }
-    match artifact(driver, crew, digest)? {
-        Some(_) => Ok(HostReply::Bytes(driver.store.blobs().read(
-            blob(digest),
-            offset,
-            length,
-        )?)),
-        None => Ok(HostReply::Refused(Reason::NotFound)),
-    }
+    let read = match artifact(driver, crew, digest)? {
+        Some(_) => Ok(driver.store.blobs().read(blob(digest), offset, most)?),
+        None => Err(Reason::NotFound),
+    };
+    let call = StepCall::ReadArtifact {
+        digest,
+        offset,
+        length,
+        refused: read.as_ref().err().copied(),
+    };
+    let refused = observe(driver, lease, step, call)?;
+    Ok(match refused.map_or(read, Err) {
+        Ok(bytes) => HostReply::Bytes(bytes),
+        Err(reason) => HostReply::Refused(reason),
+    })
 }
 
 /// The crew on whose behalf a lease acts, while it is in force.
@@ -269,6 +343,7 @@ impl StoredLog {
             End::Fenced => Reason::Fenced.to_string(),
             End::Overload { .. } => Reason::Overloaded.to_string(),
             End::HostFault { .. } => Reason::HostFault.to_string(),
+            End::Diverged { .. } => Reason::Diverged.to_string(),
         };
         let size = |line: &LogLine| {
             let fields: usize = line.fields.iter().map(|(key, value)| key.len() + value.len() + 8).sum();

@@ -141,7 +141,8 @@ impl Decision<'_> {
             },
             StepCall::Spawn(asked) => match child {
                 Some(id) => self.spawn(lease, asked, id),
-                None => return Verdict::Refuse(Reason::HostFault),
+                // Its input is an artifact that the crew does not have.
+                None => StepResult::refused(Reason::InvalidInput),
             },
             StepCall::Await { tasks, all, timeout } => return self.await_children(lease, tasks, all, timeout),
             StepCall::Sleep { until } if until <= self.now => StepResult::Done,
