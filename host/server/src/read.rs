@@ -38,6 +38,13 @@ pub(crate) fn task(task: Task) -> api::task::Task {
         crew: task.crew,
         dependencies: task.dependencies,
         assigned_agent: task.held.map(|held| held.lease.agent).or(task.last_agent),
+        run: task.run,
+        steps: task.steps,
+        waits: task.wait.map(|wait| api::task::Waits {
+            tasks: wait.tasks,
+            all: wait.all,
+            until: wait.until,
+        }),
         attempts: task.attempts,
         fuel: task.fuel,
         peak_memory_bytes: task.peak_memory.0,

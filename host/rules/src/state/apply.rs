@@ -164,10 +164,11 @@ impl State {
             | Event::ClockAdopted { at, .. }
             | Event::Revoked { at, .. }
             | Event::CacheRefused { at, .. }
-            | Event::Stepped { at, .. }
             | Event::TimeReset { at }
             | Event::TimeSeen { at } => *at,
-            Event::CrewArchived { .. }
+            // An alarm's time is what the agent was told, not what was seen.
+            Event::Stepped { .. }
+            | Event::CrewArchived { .. }
             | Event::RecordSpilled { .. }
             | Event::NamespaceChanged { .. }
             | Event::PartsArchived { .. }

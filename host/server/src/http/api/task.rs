@@ -148,6 +148,15 @@ pub struct Task {
     /// What it waits for.
     #[schema(value_type = Vec<String>)]
     pub dependencies: Vec<TaskId>,
+    /// Runs before this one: a run begins with an empty record, after a failure or `tasks.continue`.
+    #[serde(default)]
+    pub run: u32,
+    /// Steps on the record of this run.
+    #[serde(default)]
+    pub steps: u64,
+    /// What its run waits for, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
     /// Who holds it, or held it last.
     #[schema(value_type = Option<String>)]
     pub assigned_agent: Option<AgentId>,
@@ -204,6 +213,20 @@ pub struct Failure {
     pub code: Reason,
     /// For people.
     pub message: String,
+}
+
+/// What a run waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Waits {
+    /// Children; none where it sleeps.
+    #[schema(value_type = Vec<String>)]
+    pub tasks: Vec<TaskId>,
+    /// For all of them, rather than for the first.
+    pub all: bool,
+    /// Until when at most, in milliseconds since 1970.
+    #[schema(value_type = Option<u64>)]
+    pub until: Option<Time>,
 }
 
 /// A task with its parts, theirs, and so on.
