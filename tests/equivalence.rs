@@ -1,0 +1,535 @@
+//! Replay equivalence: programs over all step interfaces, run by the interpreter guest in the real runner under the real shard, with a host that
+//! dies at every step. Whatever it forgets is forgotten with all that followed from it; the results and the crew's state must be those of a host that
+//! nobody disturbed.
+//!
+//! `SKEP_PROGRAMS=n` runs more programs than by default; a program that failed is repeated with `SKEP_PROGRAM_SEED=n`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use serde_json::{Value, json};
+use skep_built_guests::PROGRAM;
+use skep_rules::{
+    command::{Command, Consent, NewTask, children_of},
+    crew::CrewManifest,
+    decide::Reply,
+    facts::{self, Facts, Page, Table, record_key},
+    grant::Ceiling,
+    id::{AgentId, CrewId, Digest, TaskId},
+    manifest::Manifest,
+    plan::{Artifact, Payload},
+    plugin::Plugin,
+    quantity::{Size, Time},
+    reason::Reason,
+    seam::{Export, HostCall, HostReply, Lease, RunnerCommand, RunnerEvent, StepReply},
+    shard::{Output, Shard},
+    step::{Recorded, StepCall, read_steps},
+    task::{Task, TaskState},
+};
+use skep_runtime::{Compiler, Host, Options, Runner};
+
+use crate::{
+    harness::{now, until},
+    kills::{Dice, GRANTS, WANTS},
+};
+
+/// Programs of one run in CI.
+const PROGRAMS: u64 = 40;
+
+/// What becomes durable together.
+struct Batch {
+    entries: Vec<Vec<u8>>,
+    writes: Vec<facts::Write>,
+}
+
+/// A host in memory: the shard and what a disk would hold, with nothing between.
+struct Memory {
+    shard: Shard,
+    batches: Vec<Batch>,
+    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    blobs: HashMap<Digest, Vec<u8>>,
+    outbox: Vec<RunnerCommand>,
+    performing: bool,
+    ids: u128,
+    /// Batches that somebody outside was told of: a crash does not take them back.
+    told: usize,
+    /// Steps taken so far, in all lives.
+    steps: u64,
+    /// Dies at its next steps, by their number.
+    dies: Option<Dies>,
+    dead: bool,
+    crashes: u64,
+}
+
+/// When a host dies.
+#[derive(Clone, Copy)]
+enum Dies {
+    /// Behind every step, which is the last thing on its disk.
+    AtEach,
+    /// At one step only; what was on the disk then is a matter of chance.
+    At(u64),
+}
+
+struct World {
+    memory: Mutex<Memory>,
+    runner: OnceLock<Arc<Runner>>,
+}
+
+impl World {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides a command and performs what follows, as a driver does.
+    fn decide(&self, build: impl FnOnce(&mut Memory) -> Command) -> Option<Reply> {
+        let mut memory = self.lock();
+        if memory.dead {
+            return None;
+        }
+        let command = build(&mut memory);
+        let facts = memory.facts(&command);
+        let output = memory.shard.submit(now(), &facts, command).expect("nothing is refused");
+        let reply = memory.append(output);
+        self.perform(memory);
+        Some(reply)
+    }
+
+    fn perform<'a>(&'a self, mut memory: MutexGuard<'a, Memory>) {
+        if memory.performing {
+            return;
+        }
+        memory.performing = true;
+        while !memory.outbox.is_empty() {
+            let commands = std::mem::take(&mut memory.outbox);
+            drop(memory);
+            let runner = self.runner.get().expect("a runner runs");
+            commands.into_iter().for_each(|command| runner.command(command));
+            memory = self.lock();
+        }
+        memory.performing = false;
+    }
+
+    fn tick(&self) {
+        let mut memory = self.lock();
+        if !memory.dead {
+            let output = memory.shard.tick(now());
+            memory.append(output);
+            self.perform(memory);
+        }
+    }
+
+    /// A start after a crash that kept so many batches.
+    fn recover(&self, kept: usize) {
+        let mut memory = self.lock();
+        memory.batches.truncate(kept);
+        let mut shard = Shard::default();
+        shard.take_unsigned(true);
+        let mut rows = BTreeMap::new();
+        let mut position = 0;
+        for batch in &memory.batches {
+            for entry in &batch.entries {
+                position += 1;
+                shard.replay(position, entry).expect("the entries are ours");
+            }
+            for write in &batch.writes {
+                keep(&mut rows, write);
+            }
+        }
+        (memory.shard, memory.rows) = (shard, rows);
+        memory.outbox.clear();
+        (memory.dead, memory.crashes) = (false, memory.crashes + 1);
+        let output = memory.shard.resume(now());
+        memory.append(output);
+        self.perform(memory);
+    }
+}
+
+fn keep(rows: &mut BTreeMap<(Table, Vec<u8>), Vec<u8>>, write: &facts::Write) {
+    let key = (write.table, write.key.clone());
+    match &write.value {
+        Some(value) => drop(rows.insert(key, value.clone())),
+        None => drop(rows.remove(&key)),
+    }
+}
+
+impl Memory {
+    fn id(&mut self) -> u128 {
+        self.ids += 1;
+        self.ids << 16
+    }
+
+    fn append(&mut self, output: Output) -> Reply {
+        for write in &output.writes {
+            keep(&mut self.rows, write);
+        }
+        if !output.entries.is_empty() {
+            self.batches.push(Batch {
+                entries: output.entries,
+                writes: output.writes,
+            });
+        }
+        self.outbox.extend(output.effects);
+        output.reply
+    }
+
+    fn row<T: for<'b> minicbor::Decode<'b, ()>>(&self, table: Table, key: Vec<u8>) -> Option<T> {
+        let row = self.rows.get(&(table, key))?;
+        Some(minicbor::decode(row).expect("the rows are ours"))
+    }
+
+    fn page(&self, page: &Page) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let rows = self.rows.iter().filter(|((table, key), _)| {
+            *table == page.table
+                && key.starts_with(&page.prefix)
+                && page.after.as_ref().is_none_or(|after| key > after)
+        });
+        let mut rows: Vec<_> = rows.map(|((_, key), row)| (key.clone(), row.clone())).collect();
+        if page.reverse {
+            rows.reverse();
+        }
+        rows.truncate(page.limit);
+        rows
+    }
+
+    fn facts(&self, command: &Command) -> Facts {
+        let needs = command.needs(self.shard.state());
+        Facts {
+            value: needs.value.and_then(|key| self.row(Table::State, key)),
+            old: needs.old.and_then(|key| self.row(Table::Replaced, key)),
+            page: needs.page.map(|page| self.page(&page)).unwrap_or_default(),
+            ..Facts::default()
+        }
+    }
+
+    /// Whether the host dies at this step.
+    fn falls(&mut self) -> bool {
+        self.steps += 1;
+        match self.dies {
+            Some(Dies::AtEach) => true,
+            Some(Dies::At(step)) => self.steps == step,
+            None => false,
+        }
+    }
+
+    fn record(&self, lease: Lease, from: u64) -> Result<Vec<Recorded>, Reason> {
+        let state = self.shard.state();
+        let task = state.crew_of(&lease).and_then(|_| state.task(lease.task)).ok_or(Reason::Fenced)?;
+        let (first, bytes) = match state.tail(task.id).filter(|tail| tail.first <= from) {
+            Some(tail) => (tail.first, tail.bytes.clone()),
+            None => {
+                let range = (Table::Steps, record_key(task.id, task.run, 0))..=(Table::Steps, record_key(task.id, task.run, from));
+                let ((_, key), bytes) = self.rows.range(range).next_back().expect("the piece is there");
+                let first = key.last_chunk().map(|number| u64::from_be_bytes(*number)).expect("a number");
+                (first, bytes.clone())
+            }
+        };
+        let steps = read_steps(&bytes).expect("the steps are ours");
+        let skip = usize::try_from(from - first).expect("a number of steps");
+        let recorded = steps.into_iter().skip(skip).map(|step| Recorded {
+            ends: state.ends(&step),
+            step,
+        });
+        Ok(recorded.collect())
+    }
+}
+
+impl Host for World {
+    fn event(&self, event: RunnerEvent) {
+        let command = match event {
+            RunnerEvent::Warmed { agent, generation } => Command::Warmed { agent, generation },
+            RunnerEvent::WarmFailed { message, .. } => panic!("the guest is not ready: {message}"),
+            RunnerEvent::Started { lease } => Command::AttemptStarted { lease },
+            RunnerEvent::Ended { lease, end, usage, denials, .. } => Command::AttemptEnded {
+                children: (0..children_of(&end)).map(|_| TaskId::new(self.lock().id(), 0)).collect(),
+                lease,
+                end,
+                usage,
+                denials,
+            },
+            RunnerEvent::Beats { beats } => return self.lock().shard.beats(now(), &beats),
+            RunnerEvent::CacheRefused { .. } => return,
+        };
+        self.decide(|_| command);
+    }
+
+    fn component(&self, _: Digest) -> std::io::Result<Vec<u8>> {
+        Ok(PROGRAM.to_vec())
+    }
+
+    fn step(&self, lease: Lease, number: u64, call: StepCall) -> StepReply {
+        let reply = self.decide(|memory| Command::Step {
+            lease,
+            number,
+            call,
+            child: Some(TaskId::new(memory.id(), 0)),
+        });
+        let Some(Reply::Step(reply)) = reply else {
+            return StepReply::Fenced;
+        };
+        let mut memory = self.lock();
+        if !matches!(reply, StepReply::Fenced) && memory.falls() {
+            memory.dead = true;
+            return StepReply::Fenced;
+        }
+        reply
+    }
+
+    fn record(&self, lease: Lease, from: u64) -> Result<Vec<Recorded>, Reason> {
+        let memory = self.lock();
+        if memory.dead { Err(Reason::Fenced) } else { memory.record(lease, from) }
+    }
+
+    fn call(&self, call: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
+        let observed = |lease, step: Option<u64>, call| match step.map(|number| self.step(lease, number, call)) {
+            None | Some(StepReply::Recorded(_)) => None,
+            Some(StepReply::Refused(reason)) => Some(reason),
+            Some(StepReply::Fenced | StepReply::Waiting) => Some(Reason::Fenced),
+        };
+        let reply = match call {
+            HostCall::PutArtifact { lease, step, bytes, media } => {
+                let artifact = Artifact {
+                    digest: Digest::of(&bytes),
+                    size: bytes.len() as u64,
+                    media,
+                };
+                self.lock().blobs.insert(artifact.digest, bytes);
+                let refused = observed(lease, step, StepCall::PutArtifact(artifact.clone()));
+                refused.map_or(HostReply::Artifact(artifact), HostReply::Refused)
+            }
+            HostCall::ReadArtifact { lease, step, digest, offset, length } => {
+                let read = self.lock().blobs.get(&digest).cloned();
+                let call = StepCall::ReadArtifact {
+                    digest,
+                    offset,
+                    length,
+                    refused: read.is_none().then_some(Reason::NotFound),
+                };
+                let refused = observed(lease, step, call).or(read.is_none().then_some(Reason::NotFound));
+                let bytes = read.unwrap_or_default();
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let to = from.saturating_add(length as usize).min(bytes.len());
+                refused.map_or(HostReply::Bytes(bytes[from..to].to_vec()), HostReply::Refused)
+            }
+        };
+        Box::pin(std::future::ready(reply))
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    result: Option<Value>,
+    failure: Option<Reason>,
+    /// Keys and values of the crew, revisions aside: tasks interleave.
+    state: BTreeMap<String, Vec<u8>>,
+}
+
+/// Runs a program on a host that dies as it is told; the outcome, the steps taken and the crashes.
+fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
+    let directory = crate::harness::directory();
+    let world = Arc::new(World {
+        memory: Mutex::new(Memory {
+            shard: Shard::default(),
+            batches: Vec::new(),
+            rows: BTreeMap::new(),
+            blobs: HashMap::new(),
+            outbox: Vec::new(),
+            performing: false,
+            ids: 1 << 64,
+            told: 0,
+            steps: 0,
+            dies: None,
+            dead: false,
+            crashes: 0,
+        }),
+        runner: OnceLock::new(),
+    });
+    let options = Options {
+        compiler: Compiler::InProcess,
+        cache_dir: cache().to_owned(),
+        cache_key: [7; 32],
+        workspaces: directory.path().join("workspaces"),
+        slots: 16,
+        memory: None,
+        guest_threads: 2,
+    };
+    let runner = Runner::start(options, world.clone()).expect("a runner starts");
+    world.runner.set(runner.clone()).expect("one runner");
+    world.lock().shard.take_unsigned(true);
+    let root = begin(&world, program, seed);
+    let mut dice = Dice(seed);
+    {
+        let mut memory = world.lock();
+        (memory.told, memory.steps, memory.dies) = (memory.batches.len(), 0, dies);
+    }
+    let ended = until("the program ends", || {
+        world.tick();
+        let (dead, kept) = {
+            let memory = world.lock();
+            let all = memory.batches.len();
+            let kept = match memory.dies {
+                Some(Dies::At(_)) => memory.told + usize::try_from(dice.below((all - memory.told) as u64 + 1)).unwrap(),
+                _ => all,
+            };
+            (memory.dead, kept)
+        };
+        if dead {
+            world.recover(kept);
+        }
+        let memory = world.lock();
+        let task = memory.shard.state().task(root).cloned();
+        let task = task.or_else(|| memory.row::<Task>(Table::Tasks, root.to_bytes().to_vec()));
+        task.filter(|task| !memory.dead && (task.state.is_ended() || task.state == TaskState::Paused))
+    });
+    let memory = world.lock();
+    let state = memory.rows.iter().filter(|((table, _), _)| *table == Table::State).map(|((_, key), row)| {
+        let value: skep_rules::step::Value = minicbor::decode(row).expect("a value");
+        (String::from_utf8(key.clone()).expect("keys are text"), value.bytes)
+    });
+    let outcome = Outcome {
+        result: ended.result.as_ref().map(|result| match result {
+            Payload::Inline(bytes) => serde_json::from_slice(bytes).expect("a program tells JSON"),
+            Payload::Artifact(artifact) => json!(artifact.digest),
+        }),
+        failure: ended.failure.as_ref().map(|failure| failure.reason),
+        state: state.collect(),
+    };
+    let found = (outcome, memory.steps, memory.crashes);
+    drop(memory);
+    drop(runner);
+    found
+}
+
+/// One directory of compiled code for all runs.
+fn cache() -> &'static std::path::Path {
+    static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    CACHE.get_or_init(crate::harness::directory).path()
+}
+
+/// Installs the interpreter, assembles a crew and submits the program; nothing of it is forgotten by later crashes.
+fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
+    let manifest = format!("[plugin]\nname = \"test/program\"\nversion = \"1.0.0\"\n{WANTS}");
+    let digest = Digest::of(PROGRAM);
+    let plugin = Plugin {
+        digest,
+        manifest: Manifest::parse(&manifest).expect("the manifest parses"),
+        exports: [Export::Executor].into(),
+        imports: Vec::new(),
+        size: Size(PROGRAM.len() as u64),
+        installed_at: now(),
+        revision: 1,
+        signed: None,
+    };
+    world.decide(|_| Command::InstallPlugin {
+        plugin: plugin.clone(),
+        by: "test".into(),
+        signed: None,
+        consent: Consent::default(),
+    });
+    let crew = format!("name = \"program\"\n[[agent]]\nname = \"program\"\nplugin = \"test/program@1.0.0\"\n{GRANTS}");
+    let manifest = CrewManifest::parse(&crew).expect("the crew parses");
+    let agents: usize = manifest.members.iter().map(|member| member.agent_names().count()).sum();
+    let crew = CrewId::new(world.lock().id(), 0);
+    world.decide(|memory| Command::AssembleCrew {
+        crew,
+        agents: (0..agents).map(|_| AgentId::new(memory.id(), 0)).collect(),
+        manifest,
+        plugins: vec![plugin],
+        ceiling: Ceiling::default(),
+        by: "test".into(),
+    });
+    let root = TaskId::new(world.lock().id(), 0);
+    world.decide(|_| Command::SubmitTasks {
+        crew,
+        tasks: vec![NewTask {
+            id: root,
+            seed,
+            description: "a program".into(),
+            input: Payload::Inline(program.to_string().into_bytes()),
+            roles: Default::default(),
+            agent: None,
+            plan: false,
+            notes: Vec::new(),
+            check: false,
+            max_retries: Some(3),
+            dependencies: Vec::new(),
+            labels: Default::default(),
+            ephemeral: false,
+        }],
+        idempotency: None,
+        by: "test".into(),
+    });
+    root
+}
+
+/// A program of some instructions; children nest so deep.
+fn program(dice: &mut Dice, depth: u64) -> Vec<Value> {
+    let length = 2 + dice.below(6);
+    let mut acts = Vec::new();
+    for _ in 0..length {
+        let key = ["a", "b", "c"][dice.below(3) as usize];
+        let value = format!("v{}", dice.below(100));
+        acts.push(match dice.below(if depth > 0 { 21 } else { 18 }) {
+            0 => json!({"put": {"key": key, "value": value}}),
+            1 => json!({"get": {"key": key}}),
+            2 => json!({"cas": {"key": key, "value": value, "revision": null}}),
+            3 => json!({"cas": {"key": key, "value": value, "revision": dice.below(3)}}),
+            4 => json!({"delete": {"key": key, "revision": null}}),
+            5 => json!({"list": {"prefix": ""}}),
+            6 => json!({"history": {"key": key}}),
+            7 => json!({"get-revision": {"key": key, "revision": dice.below(3)}}),
+            8 => json!({"add": {"key": "/sum", "by": dice.below(5)}}),
+            9 => json!({"sleep": {"ms": dice.below(8)}}),
+            10 => json!({"pause": {"ms": dice.below(4)}}),
+            11 => json!({"clock": {"key": "clock", "reads": dice.below(600)}}),
+            12 => json!({"random": {"key": "random"}}),
+            13 => json!({"store": {"text": value}}),
+            14 => json!({"beat": {}}),
+            15 => json!({"write": {"file": key, "text": value}}),
+            16 => json!({"read": {"file": key}}),
+            17 => json!({"fail": {"message": "not yet", "until": dice.below(3)}}),
+            18 => json!({"spawn": {"program": program(dice, depth - 1), "max_retries": 3}}),
+            19 => json!({"await-all": {"timeout": null}}),
+            _ => json!({"loop": {"times": dice.below(3) + 1, "program": [{"put": {"key": key, "value": value}}, {"get": {"key": key}}]}}),
+        });
+    }
+    if depth > 0 {
+        acts.push(json!({"await-all": {"timeout": null}}));
+    }
+    acts
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[test]
+fn programs_that_are_killed_at_every_step_end_as_if_nobody_had() {
+    let seeds = match number("SKEP_PROGRAM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SKEP_PROGRAMS").unwrap_or(PROGRAMS),
+    };
+    let (mut kills, mut steps) = (0, 0);
+    for seed in seeds {
+        let mut dice = Dice(seed);
+        let program = json!(program(&mut dice, 2));
+        let told = |how: &str| format!("SKEP_PROGRAM_SEED={seed} repeats it, {how}: {program}");
+        let (expected, taken, _) = run(&program, seed, None);
+        assert!(expected.result.is_some() || expected.failure.is_some(), "{}", told("undisturbed"));
+        let (killed, _, crashes) = run(&program, seed, Some(Dies::AtEach));
+        assert_eq!(killed, expected, "{}", told("killed behind each step"));
+        kills += crashes;
+        steps += taken;
+        for _ in 0..3 {
+            let at = dice.below(taken.max(1)) + 1;
+            let (killed, _, crashes) = run(&program, seed, Some(Dies::At(at)));
+            assert_eq!(killed, expected, "{}", told(&format!("killed at step {at}")));
+            kills += crashes;
+        }
+    }
+    assert!(kills > 0 && steps > 0, "{kills} kills at {steps} steps");
+}
