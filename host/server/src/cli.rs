@@ -213,6 +213,10 @@ impl Exit {
             | Reason::HostcallLimit
             | Reason::QuotaExceeded
             | Reason::Trapped
+            | Reason::Diverged
+            | Reason::RecordFull
+            | Reason::BudgetExhausted
+            | Reason::Preempted
             | Reason::DependencyFailed
             | Reason::Cancelled
             | Reason::Verify

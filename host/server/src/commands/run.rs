@@ -111,6 +111,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
         facts: None,
         remarks: Vec::new(),
         seed: u64::from_le_bytes(clock::random()?),
+        began: skep_rules::quantity::Time(0),
     };
     let ended = context.wait(attempt(component, scan.digest, effective, call, view))?;
     report(&context.output, &ended)
@@ -258,7 +259,7 @@ async fn attempt(
         agent,
         generation: 1,
     };
-    let mut start = Some(RunnerCommand::Start { lease, call, task });
+    let mut start = Some(RunnerCommand::Start { lease, call, task, recorded: 0 });
     let ended = loop {
         match events.recv().await {
             Some(RunnerEvent::Warmed { .. }) => {
@@ -311,6 +312,14 @@ impl Host for Side {
 
     fn component(&self, _: Digest) -> std::io::Result<Vec<u8>> {
         Ok(self.component.clone())
+    }
+
+    fn step(&self, _: skep_rules::seam::Lease, _: u64, _: skep_rules::step::StepCall) -> skep_rules::seam::StepReply {
+        skep_rules::seam::StepReply::Refused(Reason::Overloaded)
+    }
+
+    fn record(&self, _: skep_rules::seam::Lease, _: u64) -> Result<Vec<skep_rules::step::Recorded>, Reason> {
+        Ok(Vec::new())
     }
 
     fn call(&self, call: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
@@ -400,6 +409,10 @@ fn report(output: &Output, ended: &Ended) -> Result<Exit> {
         End::Cancelled | End::Fenced => return fail(Failure::of(Reason::Cancelled, "the attempt was cancelled")),
         End::Overload { message } => return fail(Failure::of(Reason::Overloaded, message.clone())),
         End::HostFault { message } => return fail(Failure::of(Reason::HostFault, message.clone())),
+        End::Diverged { step, expected, got } => {
+            let message = format!("at step {step} the record says {expected}, the attempt did {got}");
+            return fail(Failure::of(Reason::Diverged, message));
+        }
     }
     output.note(&format!("done   {used}"));
     Ok(Exit::Done)
@@ -449,6 +462,7 @@ mod tests {
         };
         let stored = side.answer(HostCall::PutArtifact {
             lease,
+            step: None,
             bytes: b"hello".to_vec(),
             media: "text/plain".into(),
         });
@@ -458,6 +472,7 @@ mod tests {
         let read = |offset| {
             side.answer(HostCall::ReadArtifact {
                 lease,
+                step: None,
                 digest: artifact.digest,
                 offset,
                 length: 3,

@@ -158,7 +158,9 @@ fn status(code: Reason) -> StatusCode {
         | Reason::CeilingExceeded
         | Reason::InvalidMetadata
         | Reason::UnsupportedHost => StatusCode::UNPROCESSABLE_ENTITY,
-        Reason::RateLimited | Reason::QuotaExceeded | Reason::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        Reason::RateLimited | Reason::QuotaExceeded | Reason::BudgetExhausted | Reason::Overloaded => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Reason::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         Reason::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         Reason::FuelExhausted
@@ -168,6 +170,9 @@ fn status(code: Reason) -> StatusCode {
         | Reason::HandleLimit
         | Reason::HostcallLimit
         | Reason::Trapped
+        | Reason::Diverged
+        | Reason::RecordFull
+        | Reason::Preempted
         | Reason::Cancelled
         | Reason::DependencyFailed
         | Reason::Verify
