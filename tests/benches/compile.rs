@@ -32,6 +32,14 @@ impl Host for Nobody {
         Err(std::io::ErrorKind::NotFound.into())
     }
 
+    fn step(&self, _: skep_rules::seam::Lease, _: u64, _: skep_rules::step::StepCall) -> skep_rules::seam::StepReply {
+        skep_rules::seam::StepReply::Fenced
+    }
+
+    fn record(&self, _: skep_rules::seam::Lease, _: u64) -> Result<Vec<skep_rules::step::Recorded>, skep_rules::reason::Reason> {
+        Err(skep_rules::reason::Reason::Fenced)
+    }
+
     fn call(&self, _: HostCall) -> std::pin::Pin<Box<dyn Future<Output = HostReply> + Send>> {
         Box::pin(std::future::pending())
     }

@@ -14,9 +14,10 @@ use skep_rules::{
     id::{AgentId, CrewId, Digest, TaskId},
     limits::{Limits, Tier},
     plan::Payload,
-    quantity::{Millis, Size},
+    quantity::{Millis, Size, Time},
     reason::Reason,
-    seam::{Call, End, HostCall, HostReply, Identity, Lease, RunnerEvent, TaskView},
+    seam::{Call, End, HostCall, HostReply, Identity, Lease, RunnerEvent, StepReply, TaskView},
+    step::{Recorded, Step, StepCall, StepResult},
 };
 use skep_runtime::{Compiler, Control, Host, Options, Prepared, Sandbox};
 
@@ -30,6 +31,26 @@ impl Host for Bench {
 
     fn component(&self, _: Digest) -> std::io::Result<Vec<u8>> {
         Ok(self.0.to_vec())
+    }
+
+    /// Everything that the guest asks for is a move of its clock.
+    fn step(&self, _: Lease, _: u64, call: StepCall) -> StepReply {
+        let at = match &call {
+            StepCall::Clock { alarm: Some(alarm) } => *alarm,
+            _ => Time(0),
+        };
+        StepReply::Recorded(Recorded {
+            step: Step {
+                asked: call.asked(),
+                at,
+                result: StepResult::Done,
+            },
+            ends: Vec::new(),
+        })
+    }
+
+    fn record(&self, _: Lease, _: u64) -> Result<Vec<Recorded>, Reason> {
+        Ok(Vec::new())
     }
 
     fn call(&self, _: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
@@ -70,6 +91,8 @@ fn ready_of(component: &'static [u8], slots: u32, change: impl FnOnce(&mut Limit
         env: Default::default(),
         limits,
         word: GrantWord::free(),
+        state: Size(0),
+        children: 0,
     };
     let identity = Identity {
         agent: AgentId::new(1, 0),
@@ -96,6 +119,7 @@ pub(crate) fn view(input: &Value) -> TaskView {
         facts: None,
         remarks: vec![],
         seed: 1,
+        began: Time(0),
     }
 }
 
@@ -109,8 +133,8 @@ fn control() -> Arc<Control> {
 }
 
 /// One attempt from nothing to nothing.
-pub(crate) async fn attempt(agent: &Prepared, input: &Value) -> End {
-    agent.attempt(&control(), Call::Execute, view(input)).await.end
+pub(crate) async fn attempt(agent: &Arc<Prepared>, input: &Value) -> End {
+    agent.attempt(&control(), Call::Execute, view(input), 0).await.end
 }
 
 fn single<T>(work: impl Future<Output = T>) -> T {
@@ -122,7 +146,7 @@ fn single<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Attempts as fast as one thread makes them.
-fn attempts(agent: &Prepared, count: usize) -> Vec<Duration> {
+fn attempts(agent: &Arc<Prepared>, count: usize) -> Vec<Duration> {
     single(async {
         let mut samples = Vec::with_capacity(count);
         for _ in 0..count {
@@ -212,7 +236,7 @@ pub(crate) fn resident() -> Vec<Value> {
             let (agent, control) = (ready.agent.clone(), control.clone());
             runtime.spawn(async move {
                 agent
-                    .attempt(&control, Call::Execute, view(&json!({"do": "wait", "n": 120_000})))
+                    .attempt(&control, Call::Execute, view(&json!({"do": "wait", "n": 120_000})), 0)
                     .await
             });
         }

@@ -8,13 +8,16 @@ pub(crate) mod imports {
         imports: {
             "skep:agent/artifacts.read": async | trappable,
             "skep:agent/artifacts.[static]writer.finish": async | trappable,
+            "skep:agent/tasks.await": async | trappable,
+            "skep:agent/tasks.sleep-until": async | trappable,
+            "skep:agent/tasks.continue": async | trappable,
             default: trappable,
         },
         with: { "skep:agent/artifacts.writer": crate::caps::artifacts::Writer },
     });
 }
 
-pub(crate) use imports::skep::agent::{artifacts, context, heartbeat, log, types};
+pub(crate) use imports::skep::agent::{artifacts, context, heartbeat, log, state, tasks, types};
 
 macro_rules! agents {
     ($($name:ident $world:literal;)*) => {$(
@@ -29,6 +32,8 @@ macro_rules! agents {
                     "skep:agent/heartbeat": crate::bindings::imports::skep::agent::heartbeat,
                     "skep:agent/context": crate::bindings::imports::skep::agent::context,
                     "skep:agent/artifacts": crate::bindings::imports::skep::agent::artifacts,
+                    "skep:agent/state": crate::bindings::imports::skep::agent::state,
+                    "skep:agent/tasks": crate::bindings::imports::skep::agent::tasks,
                 },
             });
         }

@@ -35,7 +35,14 @@ const UNTOLD: u8 = u8::MAX;
 /// The outside of one attempt.
 #[derive(Debug)]
 pub struct Control {
+    /// The lease at the beginning. The task, the agent and the generation stay.
     lease: Lease,
+    /// The epoch of the lease that it holds now: an attempt that waited goes on under another one.
+    epoch: AtomicU64,
+    /// The attempt asks for something that may be answered later.
+    asking: AtomicBool,
+    /// It will be: the attempt holds no lease until it is resumed.
+    parked: AtomicBool,
     /// Counts calls into the host; shared with the meter inside.
     pub(crate) pulse: Arc<Pulse>,
     /// A [`Halt`], or 0. The first one stays.
@@ -60,6 +67,9 @@ impl Control {
     pub fn new(lease: Lease) -> Arc<Self> {
         Arc::new(Control {
             lease,
+            epoch: AtomicU64::new(lease.epoch),
+            asking: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
             pulse: Arc::default(),
             halt: AtomicU8::new(0),
             drain: AtomicBool::new(false),
@@ -75,7 +85,37 @@ impl Control {
     /// Which attempt.
     #[must_use]
     pub fn lease(&self) -> Lease {
-        self.lease
+        Lease {
+            epoch: self.epoch.load(Ordering::Relaxed),
+            ..self.lease
+        }
+    }
+
+    /// Says whether the attempt asks for something that may be answered later.
+    pub(crate) fn asks(&self, asks: bool) {
+        self.asking.store(asks, Ordering::Release);
+    }
+
+    /// Whether it does. Until it is parked, or has its answer.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asking.load(Ordering::Acquire)
+    }
+
+    /// The attempt waits, without a lease.
+    pub(crate) fn park(&self) {
+        self.parked.store(true, Ordering::Release);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::Acquire)
+    }
+
+    /// The attempt goes on under another lease of the same task, agent and generation.
+    pub(crate) fn resume(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+        self.asks(false);
+        self.parked.store(false, Ordering::Release);
     }
 
     /// Ends the attempt as cancelled, at its next yield or call, or at once where it waits.
@@ -147,7 +187,7 @@ impl Control {
             || told_yields.swap(yields, Ordering::Relaxed) != yields
             || told_percent.swap(percent.into(), Ordering::Relaxed) != u64::from(percent);
         fresh.then(|| Beat {
-            lease: self.lease,
+            lease: self.lease(),
             crossings,
             fuel: Fuel(yields.saturating_mul(YIELD_FUEL)),
             percent: (percent != UNTOLD).then_some(percent),

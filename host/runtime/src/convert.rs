@@ -113,7 +113,8 @@ fn failed(failure: types::Failure) -> Outcome {
     }
 }
 
-fn payload(payload: types::Payload) -> Result<Payload, Error> {
+/// A payload within its bounds.
+pub(crate) fn payload(payload: types::Payload) -> Result<Payload, Error> {
     match payload {
         types::Payload::Inline(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => Err(Error {
             reason: Reason::BodyLimit,

@@ -70,6 +70,18 @@ impl Ctx {
         Ok(self.grants.word().holds(capability))
     }
 
+    /// As [`Ctx::cross`], for calls that need a record. A refusal is noted as a denial of `what`.
+    ///
+    /// # Errors
+    /// As [`Ctx::cross`].
+    pub(crate) fn step(&mut self, capability: Capability, bytes: usize, what: &str) -> wasmtime::Result<bool> {
+        let may = self.cross(capability, bytes)? && self.base.steps.are_kept();
+        if !may {
+            self.base.denials.note(Reason::CapabilityDenied, what);
+        }
+        Ok(may)
+    }
+
     /// As [`Ctx::cross`], for calls that cannot tell the guest of a refusal.
     ///
     /// # Errors

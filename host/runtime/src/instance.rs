@@ -18,8 +18,7 @@ use skep_rules::{
     reason::Reason,
     seam::{Call, Denial, End, Export, Identity, LogLine, TaskView, Usage},
 };
-use tempfile::TempDir;
-use wasmtime::Store;
+use wasmtime::{PoolConcurrencyLimitError, Store, component::Instance};
 
 use crate::{
     Host,
@@ -31,8 +30,9 @@ use crate::{
     meter::Stop,
     outcome::{self, Fault, Return},
     sandbox::Linked,
+    steps::Steps,
     watchdog,
-    workspace::Workspaces,
+    workspace::{Workspace, Workspaces},
 };
 
 /// An agent that is compiled, linked and checked: attempts can begin at once.
@@ -60,6 +60,60 @@ pub struct Ended {
     pub log: Vec<LogLine>,
 }
 
+/// What became of an attempt that ran.
+#[derive(Debug)]
+pub enum Ran {
+    /// It has ended.
+    Ended(Ended),
+    /// A step of it is answered later. Its instance is kept, and no time counts against it, until [`Attempt::resume`] or until it is dropped.
+    Waiting,
+}
+
+/// One attempt with its store, which is gone when this is.
+pub struct Attempt {
+    body: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    control: Arc<Control>,
+    steps: Steps,
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attempt")
+            .field("lease", &self.control.lease())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Attempt {
+    /// Runs it to its end or to a wait. Must be polled inside a tokio runtime with timers, and not again after its end; a guest computes on the thread
+    /// that polls and gives way after each [`YIELD_FUEL`] units.
+    pub async fn run(&mut self) -> Ran {
+        std::future::poll_fn(|cx| match self.body.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Ran::Ended(ended)),
+            Poll::Pending if self.control.is_parked() => Poll::Ready(Ran::Waiting),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Lets an attempt that waits go on when it runs next, under a new epoch of its lease and with so many steps on its record: the answer is the last
+    /// of them.
+    pub fn resume(&mut self, epoch: u64, recorded: u64) {
+        self.steps.resume(recorded);
+        self.control.resume(epoch);
+    }
+
+    /// Steps that it has taken, those that were given to it from its record included.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps.taken()
+    }
+
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+}
+
 impl Prepared {
     /// Who the agent is.
     #[must_use]
@@ -73,30 +127,62 @@ impl Prepared {
         self.linked.exports()
     }
 
-    /// Runs one attempt to its end, in a store that is gone when this returns. Must be polled inside a tokio runtime with timers; a guest computes on
-    /// the thread that polls and gives way after each [`YIELD_FUEL`] units.
-    pub async fn attempt(&self, control: &Arc<Control>, call: Call, task: TaskView) -> Ended {
-        let began = Clock::start();
+    /// Begins an attempt that has so many steps on its record; a check has no record. Nothing runs before [`Attempt::run`].
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, control: Arc<Control>, call: Call, task: TaskView, recorded: u64) -> Attempt {
+        let steps = match &call {
+            Call::Execute | Call::Plan { .. } => Steps::of(self.host.clone(), control.clone(), task.began, recorded),
+            Call::Check { .. } => Steps::default(),
+        };
+        Attempt {
+            body: Box::pin(self.clone().body(control.clone(), call, task, steps.clone())),
+            control,
+            steps,
+        }
+    }
+
+    /// Runs one attempt to its end, on behalf of a host that answers every step at once; an attempt that has to wait ends as a fault of that host.
+    /// Must be polled inside a tokio runtime with timers.
+    pub async fn attempt(self: &Arc<Self>, control: &Arc<Control>, call: Call, task: TaskView, recorded: u64) -> Ended {
+        match self.begin(control.clone(), call, task, recorded).run().await {
+            Ran::Ended(ended) => ended,
+            Ran::Waiting => {
+                let error = Fault("the host answers a step later, and nobody waits for it".into());
+                self.stillborn(error.into(), Clock::start())
+            }
+        }
+    }
+
+    async fn body(self: Arc<Self>, control: Arc<Control>, call: Call, task: TaskView, steps: Steps) -> Ended {
+        let mut began = Clock::start();
         let attempt = task.attempt;
+        // Outlives the store.
         let mut workspace = None;
-        let (mut store, mut usage) = match self.store(control, attempt, task.seed, &mut workspace) {
-            Ok(store) => (store, Usage::default()),
+        let mut store = match self.store(&control, attempt, task.seed, steps.clone(), &mut workspace) {
+            Ok(store) => store,
             Err(error) => return self.stillborn(error, began),
         };
-        let inner = self.call(&mut store, call, task);
-        let returned = guard(inner, control, began, self.effective.limits.deadline).await;
         let limits = &self.effective.limits;
-        usage.fuel = Fuel(limits.fuel.0.saturating_sub(store.get_fuel().unwrap_or(0)));
-        usage.hostcalls = control.pulse.crossings();
+        let inner = self.call(&mut store, call, task);
+        let returned = guard(inner, &control, &mut began, limits.deadline).await;
+        let left = store.get_fuel().unwrap_or(0);
         let ctx = store.data_mut();
-        usage.peak_memory = Size(ctx.limiter.peak());
-        let end = outcome::end(returned, limits, ctx.limiter.has_refused());
+        let mut usage = Usage {
+            fuel: Fuel(ctx.base.billed_from.saturating_sub(left)),
+            hostcalls: control.pulse.crossings(),
+            peak_memory: Size(ctx.limiter.peak()),
+            wall: Millis(0),
+        };
+        let mut end = outcome::end(returned, limits, ctx.limiter.has_refused());
+        if let (End::Finished(_), Some(early)) = (&end, steps.left()) {
+            end = outcome::diverged(early);
+        }
         let (mut denials, log) = (ctx.base.denials.take(), ctx.base.log.take());
         if !matches!(end, End::Finished(_)) {
             denials.retain(|denial| denial.what != environment::READ);
         }
         drop(store);
-        remove(workspace);
+        drop(workspace);
         usage.wall = millis(began.elapsed());
         Ended {
             end,
@@ -114,7 +200,9 @@ impl Prepared {
     pub async fn repeat(&self, control: &Arc<Control>, task: TaskView, times: u32) -> Result<Duration, End> {
         let limits = &self.effective.limits;
         let failed = |error| outcome::end(Return::Called(Err(error)), limits, false);
-        let mut store = self.store(control, 1, 0, &mut None).map_err(failed)?;
+        let mut store = self
+            .store(control, 1, 0, Steps::default(), &mut None)
+            .map_err(failed)?;
         let calls = async {
             let instance = self.linked.pre.instantiate_async(&mut store).await?;
             let guest = self
@@ -138,26 +226,27 @@ impl Prepared {
     /// # Errors
     /// Why attempts of this agent would not begin.
     pub async fn try_out(&self, control: &Arc<Control>) -> Result<(), crate::plugin::Refused> {
-        let began = Clock::start();
+        let mut began = Clock::start();
         let mut workspace = None;
-        let returned = match self.store(control, 0, 0, &mut workspace) {
+        let returned = match self.store(control, 0, 0, Steps::default(), &mut workspace) {
             Ok(mut store) => {
                 let inner = async {
-                    self.linked.pre.instantiate_async(&mut store).await?;
+                    self.instantiate(&mut store).await?;
                     Ok(Outcome::Accepted)
                 };
                 let deadline = self.effective.limits.deadline.min(WARM_UP);
-                let returned = guard(inner, control, began, deadline).await;
+                let returned = guard(inner, control, &mut began, deadline).await;
                 outcome::end(returned, &self.effective.limits, store.data().limiter.has_refused())
             }
             Err(error) => self.stillborn(error, began).end,
         };
-        remove(workspace);
+        drop(workspace);
         let (reason, message) = match returned {
             End::Finished(_) => return Ok(()),
             End::Stopped { reason, message } => (reason, message),
             End::Overload { message } => (Reason::Overloaded, message),
             End::Cancelled | End::Fenced => (Reason::Cancelled, "the agent was forgotten while it was warmed".into()),
+            End::Diverged { .. } => (Reason::HostFault, "it was held against a record".into()),
             End::HostFault { message } => (Reason::HostFault, message),
         };
         let message = format!("the component cannot be instantiated: {message}");
@@ -183,7 +272,8 @@ impl Prepared {
         control: &Arc<Control>,
         attempt: u32,
         seed: u64,
-        workspace: &mut Option<TempDir>,
+        steps: Steps,
+        workspace: &mut Option<Workspace>,
     ) -> wasmtime::Result<Store<Ctx>> {
         let effective = &self.effective;
         let Limits {
@@ -196,8 +286,8 @@ impl Prepared {
             let made = self.workspaces.make();
             *workspace = Some(made.map_err(|error| Fault(format!("cannot make a workspace: {error}")))?);
         }
-        let path = workspace.as_ref().map(TempDir::path);
-        let base = Base::new(effective, path, seed, control.pulse.clone())
+        let path = workspace.as_ref().map(Workspace::path);
+        let base = Base::new(effective, path, seed, control.pulse.clone(), steps)
             .map_err(|error| Stop::new(Reason::MountDenied, format!("{error}: {}", error.source)))?;
         let ctx = Ctx {
             base,
@@ -220,10 +310,21 @@ impl Prepared {
         Ok(store)
     }
 
+    /// An instance, in the slot of an attempt that waits when there is no other.
+    async fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
+        loop {
+            let made = self.linked.pre.instantiate_async(&mut *store).await;
+            let full = |error: &wasmtime::Error| error.is::<PoolConcurrencyLimitError>();
+            if !(made.as_ref().is_err_and(full) && self.total.make_room()) {
+                return made;
+            }
+        }
+    }
+
     async fn call(&self, store: &mut Store<Ctx>, call: Call, task: TaskView) -> wasmtime::Result<Outcome> {
         let linked = &*self.linked;
         let task = convert::task(store.data().control.lease(), task);
-        let instance = linked.pre.instantiate_async(&mut *store).await?;
+        let instance = self.instantiate(&mut *store).await?;
         let outcome = match call {
             Call::Execute => {
                 let guest = linked
@@ -267,28 +368,39 @@ fn lacks(export: Export) -> Stop {
 }
 
 /// Runs a call under its deadline and its control. Both are looked at before each poll, and guests that compute are polled again after each
-/// [`YIELD_FUEL`]; the meter looks at them inside a poll that holds many calls, and a timer covers guests that wait. What is left when this returns
-/// can only be dropped.
+/// [`YIELD_FUEL`]; the meter looks at them inside a poll that holds many calls, and a timer covers guests that wait. While the attempt is parked no
+/// time passes; `began` is when it began or went on last. What is left when this returns can only be dropped.
 async fn guard(
     call: impl Future<Output = wasmtime::Result<Outcome>>,
     control: &Arc<Control>,
-    began: Clock,
+    began: &mut Clock,
     deadline: Millis,
 ) -> Return {
     let mut call = std::pin::pin!(call);
     let mut timer: Option<Pin<Box<tokio::time::Sleep>>> = None;
-    let left = deadline.duration().saturating_sub(began.elapsed());
-    let left = u64::try_from(left.as_micros()).unwrap_or(u64::MAX);
-    control.pulse.end_at(watchdog::now().saturating_add(left));
+    let mut deadline = deadline.duration();
+    let end_in = |left: Duration| {
+        let left = u64::try_from(left.as_micros()).unwrap_or(u64::MAX);
+        control.pulse.end_at(watchdog::now().saturating_add(left));
+    };
+    end_in(deadline.saturating_sub(began.elapsed()));
+    let mut parked = false;
     let own = Waker::from(control.clone());
     std::future::poll_fn(|cx: &mut Context<'_>| {
+        if control.is_parked() {
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut parked) {
+            *began = Clock::start();
+            end_in(deadline);
+        }
         let now = began.elapsed();
         control.enter(watchdog::now(), cx.waker());
         if let Some(halt) = control.halted() {
             control.leave(false);
             return Poll::Ready(Return::Halted(halt));
         }
-        if now >= deadline.duration() {
+        if now >= deadline {
             control.leave(false);
             return Poll::Ready(Return::Deadline);
         }
@@ -297,10 +409,15 @@ async fn guard(
         match polled {
             Ok(Poll::Ready(result)) => return Poll::Ready(called(result, control)),
             Err(panic) => return Poll::Ready(Return::Panicked(text(&*panic))),
+            Ok(Poll::Pending) if control.is_parked() => {
+                (parked, timer) = (true, None);
+                deadline = deadline.saturating_sub(began.elapsed());
+                return Poll::Pending;
+            }
             Ok(Poll::Pending) => {}
         }
         // Only attempts that are not over at once need a timer.
-        let left = deadline.duration().saturating_sub(now);
+        let left = deadline.saturating_sub(now);
         let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
         match timer.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Return::Deadline),
@@ -332,11 +449,4 @@ fn text(panic: &(dyn Any + Send)) -> String {
 
 fn millis(duration: Duration) -> Millis {
     Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Removes a workspace on a thread that may block: it holds what the guest left there.
-fn remove(workspace: Option<TempDir>) {
-    if let Some(workspace) = workspace {
-        drop(tokio::task::spawn_blocking(move || drop(workspace)));
-    }
 }

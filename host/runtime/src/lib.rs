@@ -35,7 +35,9 @@ mod outcome;
 pub mod plugin;
 mod runner;
 mod sandbox;
+mod seats;
 pub mod signature;
+mod steps;
 #[cfg(test)]
 mod trial;
 mod turns;
@@ -45,7 +47,7 @@ mod workspace;
 pub use compile::{Compiler, Confinement, Job as CompilerJob, child as compiler_process};
 pub use control::Control;
 pub use engine::mappings_needed;
-pub use instance::{Ended, Prepared};
+pub use instance::{Attempt, Ended, Prepared, Ran};
 pub use runner::Runner;
 pub use sandbox::Sandbox;
 

@@ -2,6 +2,7 @@
 
 use std::sync::{
     Arc,
+    OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -17,11 +18,24 @@ const UNCHARGED: u64 = 2 << 20;
 #[error("the attempts of this host together hold all the memory that they may ({0} MiB)")]
 pub(crate) struct Overload(u64);
 
+/// Gives back what an attempt holds that can be spared; false when there is none.
+type Spare = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// The memory of all attempts of a host.
-#[derive(Debug)]
 pub(crate) struct Total {
     held: AtomicU64,
     most: u64,
+    /// Asked when something is short. Set once, by whoever keeps attempts that wait.
+    spare: OnceLock<Spare>,
+}
+
+impl std::fmt::Debug for Total {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Total")
+            .field("held", &self.held)
+            .field("most", &self.most)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Total {
@@ -30,16 +44,31 @@ impl Total {
         Total {
             held: AtomicU64::new(0),
             most,
+            spare: OnceLock::new(),
         }
     }
 
+    /// Asks `spare` from now on when something is short. The first one stays.
+    pub(crate) fn spare_with(&self, spare: Spare) {
+        drop(self.spare.set(spare));
+    }
+
+    /// Has an attempt that can be spared give back what it holds, a slot included; false when there is none.
+    pub(crate) fn make_room(&self) -> bool {
+        self.spare.get().is_some_and(|spare| spare())
+    }
+
     fn take(&self, bytes: u64) -> Result<(), Overload> {
-        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) <= self.most {
-            return Ok(());
+        loop {
+            let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+            if before.saturating_add(bytes) <= self.most {
+                return Ok(());
+            }
+            self.give(bytes);
+            if !self.make_room() {
+                return Err(Overload(self.most >> 20));
+            }
         }
-        self.give(bytes);
-        Err(Overload(self.most >> 20))
     }
 
     fn give(&self, bytes: u64) {

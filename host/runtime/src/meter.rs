@@ -50,8 +50,12 @@ pub(crate) struct Pulse {
     stop: AtomicBool,
     /// When the thread was last seen inside a call, in microseconds of the watchdog's clock: since then it can have been stopped.
     seen: AtomicU64,
-    /// When the attempt must end, in microseconds of the watchdog's clock. Set once, before the first call.
+    /// When the attempt must end, in microseconds of the watchdog's clock. Set before the first call, and again when it goes on after a wait.
     deadline: AtomicU64,
+    /// The attempt is given its record: its calls were metered when they were made first.
+    replays: AtomicBool,
+    /// The record has just been used up: from here on fuel is billed.
+    used_up: AtomicBool,
 }
 
 impl Default for Pulse {
@@ -62,6 +66,8 @@ impl Default for Pulse {
             stop: AtomicBool::new(false),
             seen: AtomicU64::new(0),
             deadline: AtomicU64::new(u64::MAX),
+            replays: AtomicBool::new(false),
+            used_up: AtomicBool::new(false),
         }
     }
 }
@@ -87,6 +93,28 @@ impl Pulse {
     /// Makes the first look at the clock at or after `deadline` end the attempt; in microseconds of the watchdog's clock.
     pub(crate) fn end_at(&self, deadline: u64) {
         self.deadline.store(deadline, Ordering::Relaxed);
+    }
+
+    /// The attempt is given its record from here on.
+    pub(crate) fn replay(&self) {
+        self.used_up.store(false, Ordering::Relaxed);
+        self.replays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub(crate) fn replays(&self) -> bool {
+        self.replays.load(Ordering::Relaxed)
+    }
+
+    /// It has been given all of it.
+    pub(crate) fn use_up(&self) {
+        self.replays.store(false, Ordering::Relaxed);
+        self.used_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the record has been used up since the last time that this was asked.
+    pub(crate) fn take_used_up(&self) -> bool {
+        self.used_up.load(Ordering::Relaxed) && self.used_up.swap(false, Ordering::Relaxed)
     }
 
     /// When the thread was last seen inside a call, in microseconds of the watchdog's clock.
@@ -155,6 +183,9 @@ impl Meter {
         if self.pulse.stop.load(Ordering::Acquire) {
             return Err(self.stopped());
         }
+        if self.pulse.replays() {
+            return self.unmetered();
+        }
         let price = 1 + bytes / BYTES_PER_CALL;
         match self.slice.checked_sub(price) {
             Some(left) => {
@@ -165,10 +196,23 @@ impl Meter {
         }
     }
 
+    /// Whether the record has just been used up, so that fuel is billed from now on.
+    pub(crate) fn take_used_up(&self) -> bool {
+        self.pulse.take_used_up()
+    }
+
     /// Marks the thread as waiting for the operating system until the guard is dropped.
     pub(crate) fn waiting(&self) -> Waiting {
         self.pulse.waiting.store(true, Ordering::Relaxed);
         Waiting(self.pulse.clone())
+    }
+
+    /// Counts a call of an attempt that is given its record: only its deadline is looked at.
+    fn unmetered(&self) -> Result<(), Stop> {
+        match self.pulse.crossings().is_multiple_of(SLICE) && self.pulse.look(watchdog::now()) {
+            true => Err(self.stopped()),
+            false => Ok(()),
+        }
     }
 
     /// Why the attempt ends at this call. Who halted it knows better, and is asked by whoever gets this.
@@ -248,6 +292,22 @@ mod tests {
         assert!(meter.charge(199 * BYTES_PER_CALL).is_ok());
         assert!(meter.charge(199 * BYTES_PER_CALL).is_err());
         assert!(meter.charge(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn what_was_metered_before_is_not_metered_again_but_has_its_deadline() {
+        let (mut meter, pulse) = meter(10);
+        pulse.replay();
+        (0..10_000).for_each(|_| meter.charge(1 << 20).unwrap());
+        assert!(!pulse.take_used_up());
+        pulse.end_at(watchdog::now());
+        let stop = (0..=SLICE).find_map(|_| meter.charge(0).err());
+        assert_eq!(stop.unwrap().reason, Reason::DeadlineExceeded);
+        pulse.end_at(u64::MAX);
+        pulse.use_up();
+        assert!(pulse.take_used_up() && !pulse.take_used_up());
+        let stop = (0..=20).find_map(|_| meter.charge(0).err());
+        assert_eq!(stop.unwrap().reason, Reason::RateLimited);
     }
 
     #[test]

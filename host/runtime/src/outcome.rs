@@ -10,7 +10,14 @@ use skep_rules::{
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
 
-use crate::{control::Halt, convert, escape::escape, limiter::Overload, meter::Stop};
+use crate::{
+    control::Halt,
+    convert,
+    escape::escape,
+    limiter::Overload,
+    meter::Stop,
+    steps::{Continued, Diverged},
+};
 
 /// What came back from the guest's thread.
 #[derive(Debug)]
@@ -50,6 +57,11 @@ pub(crate) fn end(returned: Return, limits: &Limits, memory_refused: bool) -> En
     }
 }
 
+/// The end of an attempt that did something else than its record says.
+pub(crate) fn diverged(Diverged { step, expected, got }: Diverged) -> End {
+    End::Diverged { step, expected, got }
+}
+
 fn stopped(reason: Reason, message: impl Into<String>) -> End {
     End::Stopped {
         reason,
@@ -64,6 +76,12 @@ fn failed(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> End
     }
     if let Some(bad) = error.downcast_ref::<convert::Error>() {
         return stopped(bad.reason, bad.message.clone());
+    }
+    if let Some(Continued(input)) = error.downcast_ref() {
+        return End::Finished(Outcome::Continue(input.clone()));
+    }
+    if let Some(diverged) = error.downcast_ref::<Diverged>() {
+        return self::diverged(diverged.clone());
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return trapped(*trap, error, limits, memory_refused);

@@ -2,7 +2,7 @@
 //! attempt exactly once.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -10,9 +10,9 @@ use std::{
 use skep_rules::{
     grant::Effective,
     id::{AgentId, Digest},
-    limits::{MAX_BLOCKING_THREADS, MAX_COMPILATIONS, MAX_WARMING, Tier},
+    limits::{MAX_BLOCKING_THREADS, MAX_COMPILATIONS, MAX_WARMING, PARK, PARKED_SHARE, Tier},
     reason::Reason,
-    seam::{Beat, Call, End, Identity, Lease, RunnerCommand, RunnerEvent, TaskView, Usage},
+    seam::{Beat, End, Identity, Lease, RunnerCommand, RunnerEvent, Usage},
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -25,16 +25,20 @@ use tokio_util::{
 
 use crate::{
     Error, Host, Options,
+    caps::clocks::Clock,
     control::{Control, Halt},
-    instance::{Ended, Prepared},
+    instance::{Attempt, Ended, Prepared, Ran},
     plugin::Refused,
     sandbox::Sandbox,
+    seats::{Parked, Place, Seats, Start},
     turns::Turns,
     watchdog::Watchdog,
 };
 
 /// How often signs of life are told.
 const BEAT: Duration = Duration::from_secs(1);
+/// How often attempts that wait are looked at.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long stopping waits for attempts: each ends at its next yield or at once, so this is reached only when one of them cannot be stopped.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -63,7 +67,9 @@ struct Shared {
     /// Agents that are ready or being made so. Locked for single look-ups and changes.
     agents: Mutex<HashMap<AgentId, Agent>>,
     /// Attempts that have not ended. Locked likewise; the loop of beats and the watchdog copy the list.
-    live: Mutex<BTreeMap<Lease, Arc<Control>>>,
+    seats: Mutex<Seats>,
+    /// By which it is known how long attempts wait.
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -109,14 +115,21 @@ impl Runner {
             turns: Turns::new(MAX_COMPILATIONS),
             warming: Semaphore::new(MAX_WARMING as usize),
             agents: Mutex::default(),
-            live: Mutex::default(),
+            seats: Mutex::default(),
+            clock: Clock::start(),
         });
+        let spared = Arc::downgrade(&shared);
+        let spare = move || spared.upgrade().is_some_and(|shared| shared.spare());
+        shared.sandbox.total().spare_with(Box::new(spare));
         let watched = Arc::downgrade(&shared);
         let live = move || watched.upgrade().map(|shared| shared.live()).unwrap_or_default();
         let watchdog = Watchdog::start(live).map_err(Error::Threads)?;
         shared
             .tasks
             .spawn_on(beats(Arc::downgrade(&shared), shared.stop.clone()), &shared.handle);
+        shared
+            .tasks
+            .spawn_on(evictions(Arc::downgrade(&shared), shared.stop.clone()), &shared.handle);
         Ok(Arc::new(Runner {
             shared,
             runtime: Mutex::new(Some(runtime)),
@@ -157,7 +170,7 @@ impl Runner {
     /// Attempts that are live now.
     #[must_use]
     pub fn attempts(&self) -> usize {
-        lock(&self.shared.live).len()
+        lock(&self.shared.seats).live.len()
     }
 
     /// Takes a command. Returns at once; what becomes of it is told as events. After [`Runner::stop`] commands are ignored.
@@ -171,10 +184,20 @@ impl Runner {
                 component,
                 effective,
             } => self.shared.warm(agent, component, effective),
-            RunnerCommand::Start { lease, call, task } => self.shared.start(lease, call, task),
+            RunnerCommand::Start {
+                lease,
+                call,
+                task,
+                recorded,
+            } => self.shared.start(Start {
+                lease,
+                call,
+                task,
+                recorded,
+            }),
             RunnerCommand::Cancel { lease } => {
                 // One that is not live has ended, and its `Ended` has been told.
-                if let Some(control) = lock(&self.shared.live).get(&lease) {
+                if let Some(control) = lock(&self.shared.seats).live.get(&lease) {
                     control.cancel();
                 }
             }
@@ -188,6 +211,7 @@ impl Runner {
         // In this order: an attempt that begins in between finds the runner stopped.
         self.shared.stop.cancel();
         self.shared.halt(Halt::Stopping, |_| true);
+        self.shared.evict(|_, _| true);
         self.shared.tasks.close();
         if tokio::time::timeout(STOP, self.shared.tasks.wait()).await.is_err() {
             tracing::error!("attempts are still running after {STOP:?}; their threads are left behind");
@@ -199,10 +223,24 @@ impl Runner {
     }
 }
 
+#[cfg(test)]
+impl Runner {
+    /// Attempts that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.tasks_waiting().len()
+    }
+
+    /// Whose they are.
+    pub(crate) fn tasks_waiting(&self) -> Vec<skep_rules::id::TaskId> {
+        lock(&self.shared.seats).waiting()
+    }
+}
+
 impl Drop for Runner {
     fn drop(&mut self) {
         self.shared.stop.cancel();
         self.shared.halt(Halt::Stopping, |_| true);
+        self.shared.evict(|_, _| true);
         let runtime = lock(&self.runtime).take();
         if let Some(runtime) = runtime {
             // Also where the last owner is a task: waiting there would be a panic.
@@ -213,7 +251,7 @@ impl Drop for Runner {
 
 impl Shared {
     fn live(&self) -> Vec<Arc<Control>> {
-        lock(&self.live).values().cloned().collect()
+        lock(&self.seats).live.values().cloned().collect()
     }
 
     fn halt(&self, halt: Halt, which: impl Fn(&Lease) -> bool) {
@@ -234,9 +272,9 @@ impl Shared {
         if let Some(older) = lock(&self.agents).insert(agent, entry) {
             older.prepared.inspect(|prepared| prepared.grants.revoke());
         }
-        self.halt(Halt::Fenced, |lease| {
-            lease.agent == agent && lease.generation < generation
-        });
+        let older = |lease: &Lease| lease.agent == agent && lease.generation < generation;
+        self.halt(Halt::Fenced, older);
+        self.evict(|lease, _| older(&lease));
         let shared = self.clone();
         let warming = async move {
             let ready = tokio::select! {
@@ -324,44 +362,122 @@ impl Shared {
         }
     }
 
-    fn start(self: &Arc<Self>, lease: Lease, call: Call, task: TaskView) {
-        let control = Control::new(lease);
-        match lock(&self.live).entry(lease) {
-            Entry::Vacant(place) => place.insert(control.clone()),
-            Entry::Occupied(_) => {
-                // One lease is one attempt and one `Ended`: the first goes on.
-                tracing::error!(?lease, "an attempt was started twice");
-                return;
+    fn start(self: &Arc<Self>, start: Start) {
+        let lease = start.lease;
+        let placed = lock(&self.seats).place(start);
+        match placed {
+            // One lease is one attempt and one `Ended`: the first goes on.
+            Place::Taken => tracing::error!(?lease, "an attempt was started twice"),
+            Place::Early => {}
+            Place::Begins(start, unfit) => {
+                self.drop_all(unfit);
+                self.begin(start);
             }
-        };
-        if self.stop.is_cancelled() {
-            // Whoever stops the runner may have halted what was live before this was.
-            control.halt(Halt::Stopping);
+            Place::GoesOn(start, parked) => self.go_on(&start, parked),
+        }
+    }
+
+    fn begin(self: &Arc<Self>, start: Start) {
+        let Start {
+            lease,
+            call,
+            task,
+            recorded,
+        } = start;
+        let control = Control::new(lease);
+        if !self.seat(lease, &control) {
+            return;
         }
         let prepared = self.ready(lease);
-        if lock(&self.agents).get(&lease.agent).is_some_and(|agent| agent.draining) {
-            control.drain();
-        }
         let shared = self.clone();
         let attempt = async move {
-            let ended = match prepared {
+            match prepared {
                 Ok(prepared) => {
                     shared.host.event(RunnerEvent::Started { lease });
-                    prepared.attempt(&control, call, task).await
+                    shared.run(prepared.begin(control, call, task, recorded)).await;
                 }
-                Err(end) => Ended {
-                    end,
-                    usage: Usage::default(),
-                    denials: Vec::new(),
-                    log: Vec::new(),
-                },
-            };
-            shared.ended(lease, ended);
+                Err(end) => shared.ended(lease, unbegun(end)),
+            }
         };
         self.tasks.spawn_on(attempt, &self.handle);
     }
 
-    fn ended(&self, lease: Lease, ended: Ended) {
+    /// Lets an attempt that waited go on where it is.
+    fn go_on(self: &Arc<Self>, start: &Start, parked: Parked) {
+        let (lease, mut attempt) = (start.lease, parked.attempt);
+        if !self.seat(lease, attempt.control()) {
+            return self.discard(attempt);
+        }
+        if let Err(end) = self.ready(lease) {
+            self.discard(attempt);
+            return self.ended(lease, unbegun(end));
+        }
+        attempt.resume(lease.epoch, start.recorded);
+        let shared = self.clone();
+        let going = async move {
+            shared.host.event(RunnerEvent::Started { lease });
+            shared.run(attempt).await;
+        };
+        self.tasks.spawn_on(going, &self.handle);
+    }
+
+    /// Gives a lease to an attempt; false when it is another's.
+    fn seat(&self, lease: Lease, control: &Arc<Control>) -> bool {
+        let seated = lock(&self.seats).seat(lease, control.clone());
+        if self.stop.is_cancelled() {
+            // Whoever stops the runner may have halted what was live before this was.
+            control.halt(Halt::Stopping);
+        }
+        if lock(&self.agents).get(&lease.agent).is_some_and(|agent| agent.draining) {
+            control.drain();
+        }
+        seated
+    }
+
+    async fn run(self: &Arc<Self>, mut attempt: Attempt) {
+        match attempt.run().await {
+            Ran::Ended(ended) => self.ended(attempt.control().lease(), ended),
+            Ran::Waiting => self.park(attempt),
+        }
+    }
+
+    /// Keeps an attempt that waits: no longer than [`PARK`], and only while nobody else needs its room.
+    fn park(self: &Arc<Self>, attempt: Attempt) {
+        let most = (self.sandbox.slots() / PARKED_SHARE).max(1) as usize;
+        let (early, dropped) = lock(&self.seats).park(attempt, self.clock.elapsed(), most);
+        self.drop_all(dropped);
+        if self.stop.is_cancelled() {
+            self.evict(|_, _| true);
+        } else if let Some(start) = early {
+            self.start(start);
+        }
+    }
+
+    /// Drops attempts that wait; their tasks go on by their records.
+    fn evict(&self, which: impl Fn(Lease, Duration) -> bool) {
+        let dropped = lock(&self.seats).evict(which);
+        self.drop_all(dropped);
+    }
+
+    /// Drops the attempt that has waited longest; false when none waits.
+    fn spare(&self) -> bool {
+        let oldest = lock(&self.seats).oldest();
+        let found = oldest.is_some();
+        self.drop_all(oldest);
+        found
+    }
+
+    fn drop_all(&self, parked: impl IntoIterator<Item = Parked>) {
+        parked.into_iter().for_each(|parked| self.discard(parked.attempt));
+    }
+
+    /// Drops an attempt here and now, and leaves its directory to the threads that may block.
+    fn discard(&self, attempt: Attempt) {
+        let _runtime = self.handle.enter();
+        drop(attempt);
+    }
+
+    fn ended(self: &Arc<Self>, lease: Lease, ended: Ended) {
         let Ended {
             end,
             usage,
@@ -371,7 +487,7 @@ impl Shared {
         if let End::HostFault { message } = &end {
             tracing::error!(?lease, message, "an attempt ended by a fault of the host");
         }
-        lock(&self.live).remove(&lease);
+        let early = lock(&self.seats).leave(lease);
         self.host.event(RunnerEvent::Ended {
             lease,
             end,
@@ -379,6 +495,9 @@ impl Shared {
             denials,
             log,
         });
+        if let Some(start) = early {
+            self.start(start);
+        }
     }
 
     /// What the attempt runs in, or how it ends because there is no such thing.
@@ -410,6 +529,32 @@ impl Shared {
             agent.prepared.inspect(|prepared| prepared.grants.revoke());
         }
         self.halt(Halt::Cancelled, |lease| lease.agent == agent);
+        self.evict(|lease, _| lease.agent == agent);
+    }
+}
+
+/// An attempt that ended before it began.
+fn unbegun(end: End) -> Ended {
+    Ended {
+        end,
+        usage: Usage::default(),
+        denials: Vec::new(),
+        log: Vec::new(),
+    }
+}
+
+/// Drops attempts that have waited too long to be kept.
+async fn evictions(shared: Weak<Shared>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(LOOK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        let now = shared.clock.elapsed();
+        shared.evict(|_, since| now.saturating_sub(since) >= PARK.duration());
     }
 }
 
@@ -435,6 +580,7 @@ mod tests {
     use skep_rules::{
         plan::{Outcome, Payload},
         quantity::{Fuel, Millis, Size},
+        seam::Call,
     };
 
     use super::*;

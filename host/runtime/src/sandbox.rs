@@ -113,6 +113,11 @@ impl Sandbox {
         self.engines.slots()
     }
 
+    /// What all attempts together hold.
+    pub(crate) fn total(&self) -> &Total {
+        &self.total
+    }
+
     /// Makes an agent ready. Compiles when it must, which takes up to a minute, and blocks.
     ///
     /// # Errors

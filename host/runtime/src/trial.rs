@@ -1,10 +1,10 @@
 //! What the tests of this crate share: a host that remembers, agents made of hand-written core modules, and the commands to run them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::Path,
     pin::Pin,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, Weak, mpsc},
     time::Duration,
 };
 
@@ -14,9 +14,10 @@ use skep_rules::{
     id::{AgentId, CrewId, Digest, TaskId},
     limits::{Limits, Tier},
     plan::{Artifact, Payload},
-    quantity::Size,
+    quantity::{Size, Time},
     reason::Reason,
-    seam::{Call, End, HostCall, HostReply, Identity, Lease, RunnerCommand, RunnerEvent, TaskView},
+    seam::{Call, DependencyEnd, End, HostCall, HostReply, Identity, Lease, RunnerCommand, RunnerEvent, StepReply, TaskView},
+    step::{Recorded, Step, StepCall, StepResult, Value},
 };
 
 use crate::{Compiler, Host, Options, Runner};
@@ -25,7 +26,98 @@ use crate::{Compiler, Host, Options, Runner};
 pub(crate) struct Bench {
     events: Mutex<mpsc::Sender<RunnerEvent>>,
     components: Mutex<HashMap<Digest, Vec<u8>>>,
-    blobs: Mutex<HashMap<Digest, Vec<u8>>>,
+    pub(crate) blobs: Mutex<HashMap<Digest, Vec<u8>>>,
+    pub(crate) ledger: Mutex<Ledger>,
+    /// Woken while it answers a wait, when the ledger says so.
+    runner: Mutex<Weak<Runner>>,
+}
+
+/// The record of one task, and what its steps see.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) record: Vec<Recorded>,
+    /// The epoch that holds the task, when somebody looks.
+    pub(crate) epoch: Option<u64>,
+    /// Moves by 10 ms at each step.
+    pub(crate) now: u64,
+    pub(crate) state: BTreeMap<String, Value>,
+    /// How often it was asked for a step, and for a page of the record.
+    pub(crate) asked: u64,
+    pub(crate) pages: u64,
+    /// Steps per page.
+    pub(crate) page: usize,
+    /// Refuses every step, when there is a reason to.
+    pub(crate) refuse: Option<Reason>,
+    /// Wakes who waits before it knows that it waits, under this epoch.
+    pub(crate) hurry: Option<u64>,
+    /// What was asked for last and is not answered.
+    pub(crate) waits: Option<StepCall>,
+}
+
+impl Ledger {
+    /// Puts the answer of a step on record.
+    pub(crate) fn keep(&mut self, call: &StepCall, result: StepResult) -> Recorded {
+        self.now += 10;
+        if let StepCall::Clock { alarm: Some(alarm) } = call {
+            self.now = self.now.max(alarm.0);
+        }
+        let ends = match &result {
+            StepResult::Ended(tasks) => tasks.iter().map(end_of).collect(),
+            _ => Vec::new(),
+        };
+        let step = Step {
+            asked: call.asked(),
+            at: Time(self.now),
+            result,
+        };
+        let recorded = Recorded { step, ends };
+        self.record.push(recorded.clone());
+        recorded
+    }
+
+    /// Answers what waits.
+    pub(crate) fn answer(&mut self) {
+        let call = self.waits.take().expect("somebody waits");
+        let result = match &call {
+            StepCall::Await { tasks, .. } => StepResult::Ended(tasks.clone()),
+            _ => StepResult::Done,
+        };
+        self.keep(&call, result);
+    }
+
+    fn step(&mut self, call: &StepCall) -> Option<StepResult> {
+        Some(match call {
+            StepCall::Get { key, .. } => StepResult::Value(self.state.get(key).cloned()),
+            StepCall::Put { key, value, .. } => {
+                let revision = self.state.get(key).map_or(1, |value| value.revision + 1);
+                let value = Value {
+                    bytes: value.clone(),
+                    revision,
+                    at: Time(self.now),
+                };
+                self.state.insert(key.clone(), value);
+                StepResult::Written(revision)
+            }
+            StepCall::Delete { key, .. } => StepResult::Deleted(self.state.remove(key).is_some()),
+            StepCall::List { .. } => StepResult::Keys {
+                keys: self.state.iter().map(|(key, value)| (key.clone(), value.revision)).collect(),
+                more: false,
+            },
+            StepCall::History { .. } => StepResult::Versions(Vec::new()),
+            StepCall::Spawn(_) => StepResult::Spawned(TaskId::new((self.record.len() as u128 + 100) << 16, 0)),
+            StepCall::Clock { .. } | StepCall::Directive { .. } | StepCall::PutArtifact(_) => StepResult::Done,
+            StepCall::ReadArtifact { refused, .. } => refused.map_or(StepResult::Done, StepResult::refused),
+            StepCall::Await { .. } | StepCall::Sleep { .. } => return None,
+        })
+    }
+}
+
+fn end_of(task: &TaskId) -> DependencyEnd {
+    DependencyEnd {
+        name: task.to_string(),
+        output: Ok(Payload::Inline(b"output".to_vec())),
+        skipped: false,
+    }
 }
 
 impl Host for Bench {
@@ -38,22 +130,82 @@ impl Host for Bench {
         found.ok_or_else(|| std::io::ErrorKind::NotFound.into())
     }
 
+    fn step(&self, lease: Lease, number: u64, call: StepCall) -> StepReply {
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.asked += 1;
+        assert_eq!(number, ledger.record.len() as u64, "steps are numbered without a gap");
+        if ledger.epoch.is_some_and(|epoch| epoch != lease.epoch) {
+            return StepReply::Fenced;
+        }
+        if let Some(reason) = ledger.refuse {
+            return StepReply::Refused(reason);
+        }
+        if let Some(result) = ledger.step(&call) {
+            return StepReply::Recorded(ledger.keep(&call, result));
+        }
+        ledger.waits = Some(call);
+        if let Some(epoch) = ledger.hurry.take() {
+            ledger.answer();
+            let recorded = ledger.record.len() as u64;
+            drop(ledger);
+            let runner = self.runner.lock().unwrap().upgrade().unwrap();
+            runner.command(RunnerCommand::Start {
+                lease: self::lease(epoch),
+                call: Call::Execute,
+                task: task(b""),
+                recorded,
+            });
+        }
+        StepReply::Waiting
+    }
+
+    fn record(&self, lease: Lease, from: u64) -> Result<Vec<Recorded>, Reason> {
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.pages += 1;
+        if ledger.epoch.is_some_and(|epoch| epoch != lease.epoch) {
+            return Err(Reason::Fenced);
+        }
+        let rest = ledger.record.get(usize::try_from(from).unwrap()..).unwrap_or_default();
+        Ok(rest.iter().take(ledger.page).cloned().collect())
+    }
+
     fn call(&self, call: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
+        let mut ledger = self.ledger.lock().unwrap();
         let reply = match call {
-            HostCall::PutArtifact { bytes, media, .. } => {
+            HostCall::PutArtifact { bytes, media, step, .. } => {
                 let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
                 self.blobs.lock().unwrap().insert(digest, bytes);
-                HostReply::Artifact(Artifact { digest, size, media })
+                let artifact = Artifact { digest, size, media };
+                if let Some(number) = step {
+                    assert_eq!(number, ledger.record.len() as u64);
+                    ledger.keep(&StepCall::PutArtifact(artifact.clone()), StepResult::Done);
+                }
+                HostReply::Artifact(artifact)
             }
             HostCall::ReadArtifact {
-                digest, offset, length, ..
-            } => match self.blobs.lock().unwrap().get(&digest) {
-                Some(bytes) => {
+                digest,
+                offset,
+                length,
+                step,
+                ..
+            } => {
+                let read = self.blobs.lock().unwrap().get(&digest).map(|bytes| {
                     let rest = bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
-                    HostReply::Bytes(rest[..rest.len().min(length as usize)].to_vec())
+                    rest[..rest.len().min(length as usize)].to_vec()
+                });
+                if let Some(number) = step {
+                    assert_eq!(number, ledger.record.len() as u64);
+                    let refused = read.is_none().then_some(Reason::NotFound);
+                    let call = StepCall::ReadArtifact {
+                        digest,
+                        offset,
+                        length,
+                        refused,
+                    };
+                    ledger.keep(&call, refused.map_or(StepResult::Done, StepResult::refused));
                 }
-                None => HostReply::Refused(Reason::NotFound),
-            },
+                read.map_or(HostReply::Refused(Reason::NotFound), HostReply::Bytes)
+            }
         };
         Box::pin(std::future::ready(reply))
     }
@@ -83,6 +235,12 @@ impl Trial {
             events: Mutex::new(events),
             components: Mutex::default(),
             blobs: Mutex::default(),
+            ledger: Mutex::new(Ledger {
+                page: 3,
+                now: BEGAN.0,
+                ..Ledger::default()
+            }),
+            runner: Mutex::default(),
         });
         let options = Options {
             compiler: Compiler::InProcess,
@@ -94,6 +252,7 @@ impl Trial {
             guest_threads: 2,
         };
         let runner = Runner::start(options, bench.clone()).unwrap();
+        *bench.runner.lock().unwrap() = Arc::downgrade(&runner);
         Trial {
             runner,
             bench,
@@ -143,10 +302,16 @@ impl Trial {
     }
 
     pub(crate) fn start(&self, epoch: u64, call: Call) {
+        self.resume(epoch, call, 0);
+    }
+
+    /// Starts an attempt that has so many steps on its record.
+    pub(crate) fn resume(&self, epoch: u64, call: Call, recorded: u64) {
         self.runner.command(RunnerCommand::Start {
             lease: lease(epoch),
             call,
             task: task(b""),
+            recorded,
         });
     }
 
@@ -203,6 +368,7 @@ pub(crate) fn task(input: &[u8]) -> TaskView {
         facts: None,
         remarks: Vec::new(),
         seed: 1,
+        began: BEGAN,
     }
 }
 
@@ -217,6 +383,8 @@ pub(crate) fn effective(change: impl FnOnce(&mut Limits)) -> Effective {
         env: std::collections::BTreeMap::new(),
         limits,
         word: GrantWord::free(),
+        state: Size(0),
+        children: 0,
     }
 }
 
@@ -228,6 +396,9 @@ pub(crate) fn with_artifacts(bytes: u64) -> Effective {
         ..effective(|_| {})
     }
 }
+
+/// Where the clock of every attempt begins.
+pub(crate) const BEGAN: Time = Time(1_000);
 
 /// An executor whose `execute` is this body of WAT. It returns the address of its result; zeroes there (1024) are an empty payload.
 /// What the body does not call is not imported.
@@ -255,10 +426,19 @@ pub(crate) fn agent(body: &str) -> Vec<u8> {
 
 /// A component of the world `executor-agent` around a core module.
 pub(crate) fn module(wat: &str) -> Vec<u8> {
+    module_of(wat, "executor-agent", "")
+}
+
+/// A component of a world that is given along, in a package of its own.
+pub(crate) fn module_of(wat: &str, world: &str, wit: &str) -> Vec<u8> {
     let mut bytes = wat::parse_str(wat).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(Path::new("../../wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("executor-agent")).unwrap();
+    let package = match wit {
+        "" => package,
+        wit => resolve.push_str("trial.wit", wit).unwrap(),
+    };
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     wit_component::embed_component_metadata(&mut bytes, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
     wit_component::ComponentEncoder::default()
         .module(&bytes)

@@ -35,12 +35,36 @@ impl Workspaces {
         Ok(Workspaces { path: path.to_owned() })
     }
 
-    /// An empty directory that only this user may enter; it is removed when dropped, which reads it whole and so belongs on a thread that may block.
+    /// An empty directory that only this user may enter.
     ///
     /// # Errors
     /// When the disk is full or the directory has gone.
-    pub(crate) fn make(&self) -> std::io::Result<TempDir> {
-        tempfile::Builder::new().prefix("attempt-").tempdir_in(&self.path)
+    pub(crate) fn make(&self) -> std::io::Result<Workspace> {
+        let made = tempfile::Builder::new().prefix("attempt-").tempdir_in(&self.path);
+        made.map(|dir| Workspace(Some(dir)))
+    }
+}
+
+/// One directory. What the guest left in it is removed when this is dropped: on a thread that may block, where a runtime is at hand.
+#[derive(Debug)]
+pub(crate) struct Workspace(
+    /// Taken when it is dropped.
+    Option<TempDir>,
+);
+
+impl Workspace {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        let dir = self.0.take();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn_blocking(move || drop(dir)));
+        }
     }
 }
 
@@ -55,7 +79,7 @@ mod tests {
         std::fs::write(&kept, "x").unwrap();
         let path = root.path().join("workspaces");
         let first = Workspaces::open(&path).unwrap();
-        let left = first.make().unwrap().keep();
+        let left = first.make().unwrap().0.take().unwrap().keep();
         std::os::unix::fs::symlink(outside.path(), left.join("out")).unwrap();
         std::os::unix::fs::symlink(outside.path(), path.join("out")).unwrap();
         let second = Workspaces::open(&path).unwrap();

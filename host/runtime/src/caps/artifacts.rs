@@ -1,20 +1,29 @@
 //! `skep:agent/artifacts`: gives an agent the blobs of its crew, in pieces of less than 1 MiB. Granted by `artifacts` with a size, the most that one
 //! attempt may write. Refused: writing more than that or more than 10 MiB at once, more than four writers at a time, digests and media types that are
-//! none, blobs of other crews (they are not found), and everything once the grant was taken back.
+//! none, blobs of other crews (they are not found), and everything once the grant was taken back. Storing and reading are steps, which the host records
+//! itself: what was stored is not stored again, and what was read is read again, because its digest says what it is.
 
 use skep_rules::{
     capability::Capability,
     grant::Effective,
     id::Digest,
     limits::{MAX_ARTIFACT_BYTES, MAX_MEDIA_BYTES, MAX_PIECE_BYTES, MAX_WRITERS},
+    plan,
     reason::Reason,
     seam::{HostCall, HostReply},
+    step::{StepCall, StepResult},
 };
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use crate::bindings::{
-    artifacts::{self, Error},
-    types::Artifact,
+use super::stepped::Stepped;
+use crate::{
+    bindings::{
+        artifacts::{self, Error},
+        types::Artifact,
+    },
+    control::Halt,
+    meter::Stop,
+    outcome::Fault,
 };
 
 /// What one attempt may still do.
@@ -44,7 +53,14 @@ pub struct Writer {
 /// # Errors
 /// When the linker holds it already.
 pub(super) fn link(linker: &mut Linker<crate::ctx::Ctx>) -> wasmtime::Result<()> {
-    artifacts::add_to_linker::<crate::ctx::Ctx, HasSelf<crate::ctx::Ctx>>(linker, |ctx| ctx)
+    artifacts::add_to_linker::<crate::ctx::Ctx, HasSelf<crate::ctx::Ctx>>(linker, |ctx| ctx)?;
+    let mut stepped = Stepped::new(linker, "skep:agent/artifacts@0.1.0", |ctx| &mut ctx.base);
+    stepped.waiting("read", |ctx, (digest, offset, length)| {
+        Box::pin(async move { Ok((artifacts::Host::read(ctx, digest, offset, length).await?,)) })
+    })?;
+    stepped.waiting("[static]writer.finish", |ctx, (writer,)| {
+        Box::pin(async move { Ok((artifacts::HostWriter::finish(ctx, writer).await?,)) })
+    })
 }
 
 /// What an attempt under these grants may do.
@@ -59,6 +75,18 @@ impl crate::ctx::Ctx {
     fn refuse(&self, error: Error, what: &str) -> Error {
         self.base.denials.note(reason(error), what);
         error
+    }
+
+    /// A refusal of the host, as the guest is told it: the interface has no word for a record that is full, nor for a lease that is over.
+    fn unless_full<T>(&self, reason: Reason) -> wasmtime::Result<Result<T, Error>> {
+        match reason {
+            Reason::RecordFull => Err(Stop::new(reason, reason.means()).into()),
+            Reason::Fenced if self.base.steps.are_kept() => {
+                self.control.halt(Halt::Fenced);
+                Err(Stop::new(reason, reason.means()).into())
+            }
+            reason => Ok(Err(error(reason))),
+        }
     }
 
     /// Takes a piece in, within the grant.
@@ -89,17 +117,35 @@ impl artifacts::Host for crate::ctx::Ctx {
         let Ok(digest) = digest.parse::<Digest>() else {
             return Ok(Err(Error::InvalidInput));
         };
+        let steps = self.base.steps.clone();
+        let given = steps.given(|| StepCall::ReadArtifact {
+            digest,
+            offset,
+            length,
+            refused: None,
+        })?;
+        if let Some(StepResult::Refused { reason, .. }) = given {
+            return Ok(Err(error(reason)));
+        }
+        let step = if given.is_none() { steps.number() } else { None };
         let call = HostCall::ReadArtifact {
             lease: self.control.lease(),
+            step,
             digest,
             offset,
             length,
         };
-        Ok(match self.host.call(call).await {
-            HostReply::Bytes(bytes) => Ok(bytes),
-            HostReply::Refused(reason) => Err(error(reason)),
-            HostReply::Artifact(_) => Err(Error::Unavailable),
-        })
+        let reply = self.host.call(call).await;
+        steps.passed(step)?;
+        match reply {
+            HostReply::Bytes(bytes) => Ok(Ok(bytes)),
+            HostReply::Refused(reason) if given.is_some() => {
+                let message = format!("the artifact {digest}, which the record says was read, cannot be read again: {reason}");
+                Err(Fault(message).into())
+            }
+            HostReply::Refused(reason) => self.unless_full(reason),
+            HostReply::Artifact(_) => Ok(Err(Error::Unavailable)),
+        }
     }
 }
 
@@ -145,20 +191,31 @@ impl artifacts::HostWriter for crate::ctx::Ctx {
         if let Some(flaw) = flaw {
             return Ok(Err(flaw));
         }
+        let steps = self.base.steps.clone();
+        let stored = || plan::Artifact {
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+            media: media.clone(),
+        };
+        match steps.given(|| StepCall::PutArtifact(stored()))? {
+            Some(StepResult::Refused { reason, .. }) => return Ok(Err(error(reason))),
+            Some(_) => return Ok(Ok(named(stored()))),
+            None => {}
+        }
+        let step = steps.number();
         let call = HostCall::PutArtifact {
             lease: self.control.lease(),
+            step,
             bytes,
             media,
         };
-        Ok(match self.host.call(call).await {
-            HostReply::Artifact(artifact) => Ok(Artifact {
-                digest: artifact.digest.to_string(),
-                size: artifact.size,
-                media: artifact.media,
-            }),
-            HostReply::Refused(reason) => Err(error(reason)),
-            HostReply::Bytes(_) => Err(Error::Unavailable),
-        })
+        let reply = self.host.call(call).await;
+        steps.passed(step)?;
+        match reply {
+            HostReply::Artifact(artifact) => Ok(Ok(named(artifact))),
+            HostReply::Refused(reason) => self.unless_full(reason),
+            HostReply::Bytes(_) => Ok(Err(Error::Unavailable)),
+        }
     }
 
     fn drop(&mut self, writer: Resource<Writer>) -> wasmtime::Result<()> {
@@ -166,6 +223,14 @@ impl artifacts::HostWriter for crate::ctx::Ctx {
         self.limiter.take_back(dropped.bytes.len() as u64);
         self.artifacts.writers = self.artifacts.writers.saturating_sub(1);
         Ok(())
+    }
+}
+
+fn named(artifact: plan::Artifact) -> Artifact {
+    Artifact {
+        digest: artifact.digest.to_string(),
+        size: artifact.size,
+        media: artifact.media,
     }
 }
 

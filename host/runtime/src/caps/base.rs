@@ -17,6 +17,7 @@ use super::{
 use crate::{
     denials::Denials,
     meter::{Meter, Pulse},
+    steps::Steps,
 };
 
 /// Finds the base in the data of a store.
@@ -41,6 +42,10 @@ pub(crate) struct Base {
     pub(crate) log: Log,
     /// Time as the attempt knows it.
     pub(crate) clock: Clock,
+    /// The record, which says where the guest's clock stands.
+    pub(crate) steps: Steps,
+    /// The fuel that was left when it began to be billed.
+    pub(crate) billed_from: u64,
     pub(super) random: Random,
     pub(super) env: Vec<(String, String)>,
     pub(super) files: Files,
@@ -75,8 +80,10 @@ impl Base {
         workspace: Option<&Path>,
         seed: u64,
         pulse: Arc<Pulse>,
+        steps: Steps,
     ) -> Result<Self, Error> {
         let Limits {
+            fuel,
             handles,
             hostcalls_per_second,
             ..
@@ -89,9 +96,12 @@ impl Base {
             |env: &BTreeMap<String, String>| env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         Ok(Base {
             table,
-            meter: Meter::new(hostcalls_per_second, clock, pulse),
+            meter: Meter::new(hostcalls_per_second, clock, pulse.clone()),
             log: Log::new(clock, denials.clone()),
             clock,
+            // What burns while the record is given was billed when it was made.
+            billed_from: if pulse.replays() { 0 } else { fuel.0 },
+            steps,
             random: Random::new(seed),
             env: pairs(&effective.env),
             files: Files::open(effective, workspace, denials.clone())?,

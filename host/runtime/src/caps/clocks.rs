@@ -1,7 +1,8 @@
 //! `wasi:clocks`: gives every agent a monotonic and a wall clock with a resolution of 1 ms. Needs no grant. What is refused is precision: finer
 //! clocks are how a guest measures its neighbours (reduced, not removed).
 //!
-//! Both interfaces are our own, sleeping included, so that a replay can put recorded time in their place.
+//! Both interfaces are our own, sleeping included, because an attempt with a record sees recorded time: its clocks stand still between steps, move to
+//! the time of each, and make a step of their own when they are read again and again, and when an alarm comes that is waited for.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +16,13 @@ use wasmtime_wasi::p2::{
     subscribe,
 };
 
-use super::base::{Base, Get, HasBase};
+use skep_rules::quantity::{Millis, Time};
+
+use super::{
+    base::{Base, Get, HasBase},
+    stepped::Stepped,
+};
+use crate::steps::Steps;
 
 /// The resolution of both clocks, in nanoseconds.
 const RESOLUTION: u64 = 1_000_000;
@@ -76,13 +83,20 @@ impl Clock {
 /// When the linker holds one of the interfaces already.
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime::Result<()> {
     monotonic_clock::add_to_linker::<T, HasBase>(linker, get)?;
-    wall_clock::add_to_linker::<T, HasBase>(linker, get)
+    wall_clock::add_to_linker::<T, HasBase>(linker, get)?;
+    let mut stepped = Stepped::new(linker, "wasi:clocks/monotonic-clock@0.2.12", get);
+    stepped.plain("now", move |data, ()| Ok((monotonic_clock::Host::now(get(data))?,)))?;
+    let mut stepped = Stepped::new(linker, "wasi:clocks/wall-clock@0.2.12", get);
+    stepped.plain("now", move |data, ()| Ok((wall_clock::Host::now(get(data))?,)))
 }
 
 impl wall_clock::Host for Base {
     fn now(&mut self) -> wasmtime::Result<Datetime> {
         self.meter.charge(0)?;
-        let now = self.clock.wall();
+        let now = match self.steps.now()? {
+            Some(now) => Duration::from_millis(now.0),
+            None => self.clock.wall(),
+        };
         let nanoseconds = now.subsec_millis() * 1_000_000;
         Ok(Datetime {
             seconds: now.as_secs(),
@@ -102,7 +116,11 @@ impl wall_clock::Host for Base {
 impl monotonic_clock::Host for Base {
     fn now(&mut self) -> wasmtime::Result<u64> {
         self.meter.charge(0)?;
-        Ok(self.clock.coarse())
+        let Some(now) = self.steps.now()? else {
+            return Ok(self.clock.coarse());
+        };
+        let began = self.steps.clock().map_or(now, |(began, _)| began);
+        Ok(now.since(began).0.saturating_mul(RESOLUTION))
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {
@@ -112,8 +130,11 @@ impl monotonic_clock::Host for Base {
 
     fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
         self.meter.charge(0)?;
-        let wait = when.saturating_sub(self.clock.coarse());
-        self.alarm(wait)
+        let now = match self.steps.clock() {
+            Some((began, now)) => now.since(began).0.saturating_mul(RESOLUTION),
+            None => self.clock.coarse(),
+        };
+        self.alarm(when.saturating_sub(now))
     }
 
     fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
@@ -125,10 +146,15 @@ impl monotonic_clock::Host for Base {
 impl Base {
     /// A pollable that becomes ready in `nanos`, rounded up to whole milliseconds: who then looks at the coarse clock must find the time passed.
     fn alarm(&mut self, nanos: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let wait = Duration::from_millis(nanos.div_ceil(RESOLUTION));
+        let wait = Millis(nanos.div_ceil(RESOLUTION));
+        if let Some((_, now)) = self.steps.clock() {
+            let alarm = Alarm::Recorded(now.after(wait), self.steps.clone());
+            let alarm = self.table.push(alarm)?;
+            return subscribe(&mut self.table, alarm);
+        }
         let alarm = match tokio::time::Instant::from_std(self.clock.began)
             .checked_add(self.clock.elapsed())
-            .and_then(|now| now.checked_add(wait))
+            .and_then(|now| now.checked_add(wait.duration()))
         {
             Some(when) => Alarm::At(when),
             None => Alarm::Never,
@@ -143,6 +169,8 @@ enum Alarm {
     At(tokio::time::Instant),
     /// So far ahead that it cannot be told; the attempt's deadline ends the wait.
     Never,
+    /// This time of the guest's own clock, which stands still until whoever polls moves it.
+    Recorded(Time, Steps),
 }
 
 #[wasmtime_wasi::async_trait]
@@ -151,6 +179,13 @@ impl Pollable for Alarm {
         match self {
             Alarm::At(when) => tokio::time::sleep_until(*when).await,
             Alarm::Never => std::future::pending().await,
+            Alarm::Recorded(when, steps) => {
+                let come = |_: &mut std::task::Context<'_>| match steps.has_come(*when) {
+                    true => std::task::Poll::Ready(()),
+                    false => std::task::Poll::Pending,
+                };
+                std::future::poll_fn(come).await;
+            }
         }
     }
 }

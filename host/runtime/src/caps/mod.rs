@@ -17,7 +17,10 @@ pub(crate) mod output;
 mod quota;
 mod random;
 mod sockets;
+mod state;
+mod stepped;
 mod streams;
+mod tasks;
 
 /// Links the WASI base, which everybody gets, and the capabilities that were granted. What is not linked cannot be instantiated.
 ///
@@ -31,6 +34,8 @@ pub(crate) fn link(linker: &mut Linker<Ctx>, word: GrantWord) -> wasmtime::Resul
             Capability::Heartbeat => heartbeat::link(linker)?,
             Capability::Context => context::link(linker)?,
             Capability::Artifacts => artifacts::link(linker)?,
+            Capability::State => state::link(linker)?,
+            Capability::Tasks => tasks::link(linker)?,
         }
     }
     Ok(())

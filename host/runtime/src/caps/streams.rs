@@ -1,11 +1,16 @@
 //! `wasi:io`: errors, pollables and streams, which the other interfaces hand out. Needs no grant. The streams do the work; here every call is
 //! counted and passed on, because a guest that polls in a circle costs host time and no fuel.
 
+use std::collections::BTreeSet;
+
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult};
 use wasmtime_wasi_io::bindings::wasi::io::{error, poll, streams};
 
-use super::base::{Base, Get, HasBase};
+use super::{
+    base::{Base, Get, HasBase},
+    stepped::Stepped,
+};
 
 /// What one entry of a poll list counts as, in bytes moved: sixteen are the price of a call.
 const POLL_ENTRY: u64 = 1 << 10;
@@ -17,7 +22,17 @@ const POLL_ENTRY: u64 = 1 << 10;
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime::Result<()> {
     error::add_to_linker::<T, HasBase>(linker, get)?;
     poll::add_to_linker::<T, HasBase>(linker, get)?;
-    streams::add_to_linker::<T, HasBase>(linker, get)
+    streams::add_to_linker::<T, HasBase>(linker, get)?;
+    let mut stepped = Stepped::new(linker, "wasi:io/poll@0.2.12", get);
+    stepped.waiting("poll", move |data, (list,)| {
+        Box::pin(async move { Ok((poll::Host::poll(get(data), list).await?,)) })
+    })?;
+    stepped.waiting("[method]pollable.block", move |data, (pollable,)| {
+        Box::pin(async move { poll::HostPollable::block(get(data), pollable).await })
+    })?;
+    stepped.waiting("[method]pollable.ready", move |data, (pollable,)| {
+        Box::pin(async move { Ok((poll::HostPollable::ready(get(data), pollable).await?,)) })
+    })
 }
 
 impl Base {
@@ -45,19 +60,21 @@ impl poll::Host for Base {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         let entries = u64::try_from(pollables.len()).unwrap_or(u64::MAX);
         self.meter.charge(entries.saturating_mul(POLL_ENTRY))?;
-        self.table.poll(pollables).await
+        // One entry of the table each, however often it is named.
+        let count = pollables.iter().map(Resource::rep).collect::<BTreeSet<_>>().len();
+        self.steps.poll(count, self.table.poll(pollables)).await
     }
 }
 
 impl poll::HostPollable for Base {
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
         self.meter.charge(0)?;
-        self.table.block(pollable).await
+        self.steps.poll(1, self.table.block(pollable)).await
     }
 
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.meter.charge(0)?;
-        self.table.ready(pollable).await
+        self.steps.look(self.table.ready(pollable)).await
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {

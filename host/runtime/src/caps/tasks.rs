@@ -1,0 +1,224 @@
+//! `skep:agent/tasks`: an agent gives work to its crew, waits for it, and for time. Granted by `tasks` with a number of children, which is kept where
+//! tasks are. Refused: texts, lists and times over their bounds, before a step is taken; everything once the grant was taken back, and to attempts
+//! without a record. An attempt that waits holds no lease: see [`Steps::wait`](crate::steps::Steps::wait).
+
+use std::collections::BTreeSet;
+
+use skep_rules::{
+    capability::Capability,
+    id::{Role, TaskId},
+    limits::{MAX_AWAIT, MAX_AWAITED, MAX_RETRIES, MAX_ROLES, MAX_SLEEP, MAX_TEXT_BYTES},
+    plan::Payload,
+    quantity::{Millis, Time},
+    reason::Reason,
+    seam::DependencyEnd,
+    step::{self, StepCall, StepResult},
+};
+use wasmtime::component::{HasSelf, Linker};
+
+use super::stepped::Stepped;
+use crate::{
+    bindings::{
+        tasks::{self, Child, End, Ended, Error, Mode},
+        types,
+    },
+    convert,
+    ctx::Ctx,
+    steps::{Answer, Continued},
+};
+
+/// Links the interface.
+///
+/// # Errors
+/// When the linker holds it already.
+pub(super) fn link(linker: &mut Linker<Ctx>) -> wasmtime::Result<()> {
+    use tasks::Host;
+    tasks::add_to_linker::<Ctx, HasSelf<Ctx>>(linker, |ctx| ctx)?;
+    let mut stepped = Stepped::new(linker, "skep:agent/tasks@0.1.0", |ctx| &mut ctx.base);
+    stepped.plain("spawn", |ctx, (child,)| Ok((Host::spawn(ctx, child)?,)))?;
+    stepped.waiting("await", |ctx, (tasks, mode, timeout)| {
+        Box::pin(async move { Ok((Host::await_(ctx, tasks, mode, timeout).await?,)) })
+    })?;
+    stepped.waiting("sleep-until", |ctx, (time,)| {
+        Box::pin(async move { Ok((Host::sleep_until(ctx, time).await?,)) })
+    })
+}
+
+impl tasks::Host for Ctx {
+    fn spawn(&mut self, child: Child) -> wasmtime::Result<Result<String, Error>> {
+        let bytes = child.description.len().saturating_add(size(&child.input));
+        if !self.step(Capability::Tasks, bytes, "tasks.spawn")? {
+            return Ok(Err(Error::Denied));
+        }
+        let Some(child) = checked(child) else {
+            return Ok(Err(Error::InvalidInput));
+        };
+        match self.base.steps.take(&StepCall::Spawn(child))? {
+            Answer::Given(StepResult::Spawned(task), _) => Ok(Ok(task.to_string())),
+            other => self.refused(other, "tasks.spawn"),
+        }
+    }
+
+    async fn await_(
+        &mut self,
+        tasks: Vec<String>,
+        mode: Mode,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Vec<Ended>, Error>> {
+        let bytes = tasks.iter().map(String::len).sum();
+        if !self.step(Capability::Tasks, bytes, "tasks.await")? {
+            return Ok(Err(Error::Denied));
+        }
+        let own = self.control.lease().task;
+        let known = |text: &String| text.parse::<TaskId>().ok().filter(|task| *task != own);
+        let named = match (1..=MAX_AWAITED).contains(&tasks.len()) {
+            true => tasks.iter().map(known).collect::<Option<Vec<_>>>(),
+            false => None,
+        };
+        let timeout = timeout.map(Millis);
+        let Some(tasks) = named.filter(|_| timeout.is_none_or(|timeout| timeout <= MAX_AWAIT)) else {
+            return Ok(Err(Error::InvalidInput));
+        };
+        let all = match mode {
+            Mode::Any => false,
+            Mode::All => true,
+        };
+        let steps = self.base.steps.clone();
+        match steps.wait(&StepCall::Await { tasks, all, timeout }).await? {
+            Answer::Given(StepResult::Ended(_), ends) => Ok(Ok(ends.into_iter().map(ended).collect())),
+            other => self.refused(other, "tasks.await"),
+        }
+    }
+
+    async fn sleep_until(&mut self, time: u64) -> wasmtime::Result<Result<(), Error>> {
+        if !self.step(Capability::Tasks, 0, "tasks.sleep-until")? {
+            return Ok(Err(Error::Denied));
+        }
+        let (steps, until) = (self.base.steps.clone(), Time(time));
+        if steps.clock().is_some_and(|(_, now)| until > now.after(MAX_SLEEP)) {
+            return Ok(Err(Error::InvalidInput));
+        }
+        match steps.wait(&StepCall::Sleep { until }).await? {
+            Answer::Given(StepResult::Done, _) => Ok(Ok(())),
+            other => self.refused(other, "tasks.sleep-until"),
+        }
+    }
+
+    async fn continue_(&mut self, input: types::Payload) -> wasmtime::Result<Error> {
+        if !self.step(Capability::Tasks, size(&input), "tasks.continue")? {
+            return Ok(Error::Denied);
+        }
+        match convert::payload(input) {
+            Ok(input) => Err(Continued(input).into()),
+            Err(_) => Ok(Error::InvalidInput),
+        }
+    }
+}
+
+impl Ctx {
+    /// What the guest is told of an answer that is no result.
+    fn refused<T>(&self, answer: Answer, what: &str) -> wasmtime::Result<Result<T, Error>> {
+        let reason = match answer {
+            Answer::Refused(reason) | Answer::Given(StepResult::Refused { reason, .. }, _) => reason,
+            unfit @ Answer::Given(..) => return Err(unfit.unfit().into()),
+        };
+        if matches!(reason, Reason::CapabilityDenied | Reason::BudgetExhausted) {
+            self.base.denials.note(reason, what);
+        }
+        Ok(Err(error(reason)))
+    }
+}
+
+fn size(payload: &types::Payload) -> usize {
+    match payload {
+        types::Payload::Inline(bytes) => bytes.len(),
+        types::Payload::Artifact(_) => 0,
+    }
+}
+
+/// The child within its bounds; `None` when it passes one.
+fn checked(child: Child) -> Option<step::Child> {
+    let Child {
+        description,
+        input,
+        roles,
+        check,
+        max_retries,
+    } = child;
+    let bounded = description.len() <= MAX_TEXT_BYTES
+        && roles.len() <= MAX_ROLES
+        && max_retries.is_none_or(|retries| retries <= MAX_RETRIES);
+    let input: Payload = convert::payload(input).ok().filter(|_| bounded)?;
+    let role = |role: &String| role.parse::<Role>().ok();
+    Some(step::Child {
+        description,
+        input,
+        roles: roles.iter().map(role).collect::<Option<BTreeSet<_>>>()?,
+        check,
+        max_retries,
+    })
+}
+
+fn ended(end: DependencyEnd) -> Ended {
+    Ended {
+        task: end.name,
+        end: match end.output {
+            Ok(output) => End::Completed(convert::payload_in(output)),
+            Err(_) if end.skipped => End::Cancelled,
+            Err(reason) => End::Failed(reason.to_string()),
+        },
+    }
+}
+
+/// What a guest is told of a refusal; it never learns of troubles of the host.
+fn error(reason: Reason) -> Error {
+    match reason {
+        Reason::NotFound => Error::NotFound,
+        Reason::InvalidInput => Error::InvalidInput,
+        Reason::BudgetExhausted => Error::BudgetExceeded,
+        Reason::CapabilityDenied => Error::Denied,
+        Reason::RecordFull => Error::RecordFull,
+        _ => Error::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(change: impl FnOnce(&mut Child)) -> Option<step::Child> {
+        let mut child = Child {
+            description: "d".repeat(MAX_TEXT_BYTES),
+            input: types::Payload::Inline(vec![1]),
+            roles: vec!["worker".into(); MAX_ROLES],
+            check: true,
+            max_retries: Some(MAX_RETRIES),
+        };
+        change(&mut child);
+        checked(child)
+    }
+
+    #[test]
+    fn a_child_has_its_bounds() {
+        let whole = child(|_| {}).unwrap();
+        assert_eq!((whole.roles.len(), whole.max_retries), (1, Some(MAX_RETRIES)));
+        assert!(child(|child| child.description.push('d')).is_none());
+        assert!(child(|child| child.roles.push("other".into())).is_none());
+        assert!(child(|child| child.roles = vec!["NO!".into()]).is_none());
+        assert!(child(|child| child.max_retries = Some(MAX_RETRIES + 1)).is_none());
+        let large = vec![0; skep_rules::limits::MAX_PAYLOAD_BYTES + 1];
+        assert!(child(|child| child.input = types::Payload::Inline(large)).is_none());
+    }
+
+    #[test]
+    fn an_end_says_how_it_ended() {
+        let end = |output, skipped| {
+            let name = "task".to_owned();
+            ended(DependencyEnd { name, output, skipped }).end
+        };
+        assert!(matches!(end(Err(Reason::Trapped), false), End::Failed(code) if code == "trapped"));
+        assert!(matches!(end(Err(Reason::Cancelled), true), End::Cancelled));
+        let output = Ok(Payload::Inline(vec![7]));
+        assert!(matches!(end(output, false), End::Completed(types::Payload::Inline(bytes)) if bytes == [7]));
+    }
+}
