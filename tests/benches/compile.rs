@@ -36,7 +36,11 @@ impl Host for Nobody {
         skep_rules::seam::StepReply::Fenced
     }
 
-    fn record(&self, _: skep_rules::seam::Lease, _: u64) -> Result<Vec<skep_rules::step::Recorded>, skep_rules::reason::Reason> {
+    fn record(
+        &self,
+        _: skep_rules::seam::Lease,
+        _: u64,
+    ) -> Result<Vec<skep_rules::step::Recorded>, skep_rules::reason::Reason> {
         Err(skep_rules::reason::Reason::Fenced)
     }
 

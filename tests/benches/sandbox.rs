@@ -120,6 +120,7 @@ pub(crate) fn view(input: &Value) -> TaskView {
         remarks: vec![],
         seed: 1,
         began: Time(0),
+        records: true,
     }
 }
 

@@ -127,12 +127,12 @@ impl Prepared {
         self.linked.exports()
     }
 
-    /// Begins an attempt that has so many steps on its record; a check has no record. Nothing runs before [`Attempt::run`].
+    /// Begins an attempt that has so many steps on its record, if it has one. Nothing runs before [`Attempt::run`].
     #[must_use]
     pub fn begin(self: &Arc<Self>, control: Arc<Control>, call: Call, task: TaskView, recorded: u64) -> Attempt {
-        let steps = match &call {
-            Call::Execute | Call::Plan { .. } => Steps::of(self.host.clone(), control.clone(), task.began, recorded),
-            Call::Check { .. } => Steps::default(),
+        let steps = match task.records {
+            true => Steps::of(self.host.clone(), control.clone(), task.began, recorded),
+            false => Steps::default(),
         };
         Attempt {
             body: Box::pin(self.clone().body(control.clone(), call, task, steps.clone())),
@@ -200,9 +200,7 @@ impl Prepared {
     pub async fn repeat(&self, control: &Arc<Control>, task: TaskView, times: u32) -> Result<Duration, End> {
         let limits = &self.effective.limits;
         let failed = |error| outcome::end(Return::Called(Err(error)), limits, false);
-        let mut store = self
-            .store(control, 1, 0, Steps::default(), &mut None)
-            .map_err(failed)?;
+        let mut store = self.store(control, 1, 0, Steps::default(), &mut None).map_err(failed)?;
         let calls = async {
             let instance = self.linked.pre.instantiate_async(&mut store).await?;
             let guest = self

@@ -1,8 +1,7 @@
 //! How much memory one attempt and all attempts together may hold. The sums are ours: wasmtime's own limits are per memory, not for all of them.
 
 use std::sync::{
-    Arc,
-    OnceLock,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 

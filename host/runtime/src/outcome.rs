@@ -16,7 +16,7 @@ use crate::{
     escape::escape,
     limiter::Overload,
     meter::Stop,
-    steps::{Continued, Diverged},
+    steps::{Continued, Diverged, Unrecorded},
 };
 
 /// What came back from the guest's thread.
@@ -76,6 +76,13 @@ fn failed(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> End
     }
     if let Some(bad) = error.downcast_ref::<convert::Error>() {
         return stopped(bad.reason, bad.message.clone());
+    }
+    if let Some(unrecorded @ Unrecorded(reason)) = error.downcast_ref() {
+        let message = unrecorded.to_string();
+        return match reason {
+            Reason::HostFault => End::HostFault { message },
+            _ => End::Overload { message },
+        };
     }
     if let Some(Continued(input)) = error.downcast_ref() {
         return End::Finished(Outcome::Continue(input.clone()));

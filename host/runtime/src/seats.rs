@@ -58,7 +58,12 @@ pub(crate) struct Seats {
 impl Seats {
     /// Says where a start belongs, and takes what waits for its task.
     pub(crate) fn place(&mut self, start: Start) -> Place {
-        let Lease { task, agent, generation, .. } = start.lease;
+        let Lease {
+            task,
+            agent,
+            generation,
+            ..
+        } = start.lease;
         if self.live.contains_key(&start.lease) {
             return Place::Taken;
         }
@@ -70,7 +75,12 @@ impl Seats {
             (lease.agent, lease.generation) == (agent, generation) && control.is_asking()
         };
         // Ordered by task and epoch first.
-        if self.live.range(from..start.lease).filter(|(lease, _)| lease.task == task).any(asks) {
+        if self
+            .live
+            .range(from..start.lease)
+            .filter(|(lease, _)| lease.task == task)
+            .any(asks)
+        {
             self.early.insert(task, start);
             return Place::Early;
         }

@@ -16,7 +16,9 @@ use skep_rules::{
     plan::{Artifact, Payload},
     quantity::{Size, Time},
     reason::Reason,
-    seam::{Call, DependencyEnd, End, HostCall, HostReply, Identity, Lease, RunnerCommand, RunnerEvent, StepReply, TaskView},
+    seam::{
+        Call, DependencyEnd, End, HostCall, HostReply, Identity, Lease, RunnerCommand, RunnerEvent, StepReply, TaskView,
+    },
     step::{Recorded, Step, StepCall, StepResult, Value},
 };
 
@@ -100,7 +102,11 @@ impl Ledger {
             }
             StepCall::Delete { key, .. } => StepResult::Deleted(self.state.remove(key).is_some()),
             StepCall::List { .. } => StepResult::Keys {
-                keys: self.state.iter().map(|(key, value)| (key.clone(), value.revision)).collect(),
+                keys: self
+                    .state
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.revision))
+                    .collect(),
                 more: false,
             },
             StepCall::History { .. } => StepResult::Versions(Vec::new()),
@@ -307,10 +313,14 @@ impl Trial {
 
     /// Starts an attempt that has so many steps on its record.
     pub(crate) fn resume(&self, epoch: u64, call: Call, recorded: u64) {
+        let task = TaskView {
+            records: !matches!(call, Call::Check { .. }),
+            ..task(b"")
+        };
         self.runner.command(RunnerCommand::Start {
             lease: lease(epoch),
             call,
-            task: task(b""),
+            task,
             recorded,
         });
     }
@@ -369,6 +379,7 @@ pub(crate) fn task(input: &[u8]) -> TaskView {
         remarks: Vec::new(),
         seed: 1,
         began: BEGAN,
+        records: true,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     control::Halt,
     meter::Stop,
     outcome::Fault,
+    steps::Unrecorded,
 };
 
 /// What one attempt may still do.
@@ -85,6 +86,9 @@ impl crate::ctx::Ctx {
                 self.control.halt(Halt::Fenced);
                 Err(Stop::new(reason, reason.means()).into())
             }
+            Reason::Overloaded | Reason::Interrupted | Reason::HostFault if self.base.steps.are_kept() => {
+                Err(Unrecorded(reason).into())
+            }
             reason => Ok(Err(error(reason))),
         }
     }
@@ -140,7 +144,8 @@ impl artifacts::Host for crate::ctx::Ctx {
         match reply {
             HostReply::Bytes(bytes) => Ok(Ok(bytes)),
             HostReply::Refused(reason) if given.is_some() => {
-                let message = format!("the artifact {digest}, which the record says was read, cannot be read again: {reason}");
+                let message =
+                    format!("the artifact {digest}, which the record says was read, cannot be read again: {reason}");
                 Err(Fault(message).into())
             }
             HostReply::Refused(reason) => self.unless_full(reason),

@@ -40,12 +40,18 @@ pub(crate) struct Diverged {
 #[error("the run goes on as another one")]
 pub(crate) struct Continued(pub(crate) Payload);
 
+/// A step was refused for a reason that may be another one the next time, so nothing is on record that a second run could be told. Travels as the
+/// error of the call; the attempt is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the step could not be taken: {}", .0.means())]
+pub(crate) struct Unrecorded(pub(crate) Reason);
+
 /// What came of a step.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// It is on record. With [`StepResult::Ended`], how each of the children ended.
     Given(StepResult, Vec<DependencyEnd>),
-    /// It is not.
+    /// It is not, and would not be a second time: the record is full, or there is none.
     Refused(Reason),
 }
 
@@ -312,7 +318,9 @@ impl Steps {
         let mut things = std::pin::pin!(things);
         self.begin()?;
         let mut found = futures_util::poll!(things.as_mut());
-        let alarm = self.lock().and_then(|record| record.earliest.filter(|_| record.pending == count));
+        let alarm = self
+            .lock()
+            .and_then(|record| record.earliest.filter(|_| record.pending == count));
         if let (Poll::Pending, Some(alarm)) = (&found, alarm) {
             self.arrive(alarm).await?;
             found = futures_util::poll!(things.as_mut());
@@ -369,7 +377,10 @@ impl Record {
             }
             StepReply::Waiting => Ok(None),
             StepReply::Fenced => Err(self.fenced().into()),
-            StepReply::Refused(reason) => Ok(Some(Answer::Refused(reason))),
+            StepReply::Refused(reason @ (Reason::RecordFull | Reason::CapabilityDenied)) => {
+                Ok(Some(Answer::Refused(reason)))
+            }
+            StepReply::Refused(reason) => Err(Unrecorded(reason).into()),
         }
     }
 

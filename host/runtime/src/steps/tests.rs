@@ -235,7 +235,11 @@ fn a_second_run_is_answered_from_the_record_alone() {
     asked = trial.asked();
     let third = trial.again(3);
     assert_eq!(noted(&third)[..4], seen[..4]);
-    assert_eq!(trial.asked() - asked, 4, "artifacts are recorded by whoever stores them");
+    assert_eq!(
+        trial.asked() - asked,
+        4,
+        "artifacts are recorded by whoever stores them"
+    );
     assert_eq!(trial.names().len(), 8);
 }
 
@@ -249,7 +253,10 @@ fn a_stored_artifact_is_not_stored_again_and_a_read_one_is_read_again() {
     // A blob that is gone is no other answer for the guest: it is the host that lacks it.
     trial.bench.blobs.lock().unwrap().clear();
     let (end, ..) = trial.again(3);
-    assert!(matches!(&end, End::HostFault { message } if message.contains("cannot be read again")), "{end:?}");
+    assert!(
+        matches!(&end, End::HostFault { message } if message.contains("cannot be read again")),
+        "{end:?}"
+    );
 }
 
 #[test]
@@ -260,7 +267,9 @@ fn a_read_that_was_refused_is_refused_again() {
     assert_eq!(trial.names(), []);
 
     let digest = Digest::of(b"later");
-    let text = format!("(call $store (i32.const 5)) (memory.copy (i32.load (i32.const 600)) (i32.const 2200) (i32.const 64)) (call $read)");
+    let text = format!(
+        "(call $store (i32.const 5)) (memory.copy (i32.load (i32.const 600)) (i32.const 2200) (i32.const 64)) (call $read)"
+    );
     let wat = format!(r#"(data (i32.const 2200) "{digest}")"#);
     let component = module_of(
         &format!(
@@ -281,35 +290,73 @@ fn whoever_asks_something_else_has_diverged() {
     let record = "(call $put (i32.const 0)) (call $get (i32.const 1))";
     let cases = [
         ("(call $put (i32.const 0)) (call $spawn)", 1, "state.get", "tasks.spawn"),
-        ("(call $put (i32.const 0)) (call $get (i32.const 2))", 1, "state.get", "state.get"),
+        (
+            "(call $put (i32.const 0)) (call $get (i32.const 2))",
+            1,
+            "state.get",
+            "state.get",
+        ),
         ("(call $put (i32.const 3))", 0, "state.put", "state.put"),
         ("(call $put (i32.const 0))", 1, "state.get", "come to its end"),
         ("", 0, "state.put", "come to its end"),
         ("(call $continue)", 0, "state.put", "come to its end"),
-        ("(call $block (call $alarm (i64.const 1000000)))", 0, "state.put", "clock"),
+        (
+            "(call $block (call $alarm (i64.const 1000000)))",
+            0,
+            "state.put",
+            "clock",
+        ),
     ];
     let trial = ready(record);
     trial.again(1);
     let mut generation = 1;
     for (epoch, (body, at, expected, got)) in (2..).zip(cases) {
         generation += 1;
-        trial.warm(&agent(body), 1, granted()).unwrap_or_else(|refused| panic!("{generation}: {refused:?}"));
+        trial
+            .warm(&agent(body), 1, granted())
+            .unwrap_or_else(|refused| panic!("{generation}: {refused:?}"));
         let left = trial.again(epoch);
         let (step, told, did) = diverged(&left);
         assert_eq!(step, at, "{body}");
-        assert!(told.starts_with(expected) && did.starts_with(got) && told != did, "{body}: {told} / {did}");
+        assert!(
+            told.starts_with(expected) && did.starts_with(got) && told != did,
+            "{body}: {told} / {did}"
+        );
     }
     assert_eq!(trial.asked(), 2, "none of them was asked of the host");
     // What ends otherwise is what it is.
     trial.warm(&agent("unreachable"), 1, granted()).unwrap();
-    assert!(matches!(trial.again(20).0, End::Stopped { reason: Reason::Trapped, .. }));
-    trial.warm(&agent("(loop $again (br $again))"), 1, Effective { limits: effective(|limits| limits.deadline = Millis(50)).limits, ..granted() }).unwrap();
-    assert!(matches!(trial.again(21).0, End::Stopped { reason: Reason::DeadlineExceeded, .. }));
+    assert!(matches!(
+        trial.again(20).0,
+        End::Stopped {
+            reason: Reason::Trapped,
+            ..
+        }
+    ));
+    trial
+        .warm(
+            &agent("(loop $again (br $again))"),
+            1,
+            Effective {
+                limits: effective(|limits| limits.deadline = Millis(50)).limits,
+                ..granted()
+            },
+        )
+        .unwrap();
+    assert!(matches!(
+        trial.again(21).0,
+        End::Stopped {
+            reason: Reason::DeadlineExceeded,
+            ..
+        }
+    ));
 }
 
 #[test]
 fn the_clock_stands_still_between_steps() {
-    let trial = ready("(call $now) (call $now) (call $put (i32.const 0)) (call $now) (call $put (i32.const 0)) (call $now) (call $now)");
+    let trial = ready(
+        "(call $now) (call $now) (call $put (i32.const 0)) (call $now) (call $put (i32.const 0)) (call $now) (call $now)",
+    );
     let seen = noted(&trial.again(1));
     let times = [seen[0], seen[1], seen[4], seen[7], seen[8]];
     assert_eq!(times, [0, 0, 10 * MS, 20 * MS, 20 * MS]);
@@ -330,7 +377,11 @@ fn whoever_reads_the_clock_again_and_again_sees_it_move() {
     assert_eq!(trial.names(), []);
     let trial = ready(&format!("{} {}", reads(CLOCK_READS), reads(CLOCK_READS - 2)));
     let first = trial.again(1);
-    assert_eq!(noted(&first), [10 * MS, 10 * MS], "the 257th is a step, and it counts anew");
+    assert_eq!(
+        noted(&first),
+        [10 * MS, 10 * MS],
+        "the 257th is a step, and it counts anew"
+    );
     assert_eq!(trial.names(), [StepName::Clock]);
     assert_eq!(noted(&trial.again(2)), noted(&first));
     assert_eq!(trial.asked(), 1);
@@ -338,7 +389,9 @@ fn whoever_reads_the_clock_again_and_again_sees_it_move() {
 
 #[test]
 fn an_alarm_that_is_waited_for_moves_the_clock_to_where_it_stands() {
-    let trial = ready("(call $block (call $alarm (i64.const 30000000))) (call $now) (call $block (call $alarm (i64.const 1))) (call $now)");
+    let trial = ready(
+        "(call $block (call $alarm (i64.const 30000000))) (call $now) (call $block (call $alarm (i64.const 1))) (call $now)",
+    );
     let first = trial.again(1);
     assert_eq!(noted(&first), [30 * MS, 31 * MS]);
     assert_eq!(trial.names(), [StepName::Clock; 2]);
@@ -409,7 +462,10 @@ fn a_wish_is_told_at_the_same_beat_again() {
 fn what_is_out_of_bounds_takes_no_step() {
     let key = "(call $state_put (i32.const 2048) (i32.const LEN) (i32.const 2048) (i32.const VALUE) (i32.const 512))
         (call $told (i32.const 512)) (call $told (i32.const 520))";
-    let put = |len: u32, value: u32| key.replace("LEN", &len.to_string()).replace("VALUE", &value.to_string());
+    let put = |len: u32, value: u32| {
+        key.replace("LEN", &len.to_string())
+            .replace("VALUE", &value.to_string())
+    };
     let body = [
         put(0, 1),
         put(257, 1),
@@ -450,7 +506,10 @@ fn a_check_has_no_record() {
     // put: refused; spawn: refused; sleep: refused; beat: continue; store: stored.
     let firsts: Vec<_> = remark.matches("\\u{1}").collect();
     assert_eq!(firsts.len(), 3, "{remark}");
-    let denied: Vec<_> = denials.iter().map(|denial| (denial.reason, denial.what.as_str())).collect();
+    let denied: Vec<_> = denials
+        .iter()
+        .map(|denial| (denial.reason, denial.what.as_str()))
+        .collect();
     let expected = ["state.put", "tasks.spawn", "tasks.sleep-until"].map(|what| (Reason::CapabilityDenied, what));
     assert_eq!(denied, expected);
     assert_eq!((trial.asked(), trial.names()), (0, vec![]));
@@ -470,7 +529,13 @@ fn a_refusal_that_is_not_recorded_is_told_or_ends_the_attempt() {
     // A clock has no word for it.
     let trial = ready("(call $block (call $alarm (i64.const 1)))");
     trial.bench.ledger.lock().unwrap().refuse = Some(Reason::RecordFull);
-    assert!(matches!(trial.again(1).0, End::Stopped { reason: Reason::RecordFull, .. }));
+    assert!(matches!(
+        trial.again(1).0,
+        End::Stopped {
+            reason: Reason::RecordFull,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -505,7 +570,11 @@ fn whoever_waits_goes_on_where_it_is() {
     let pages = trial.bench.ledger.lock().unwrap().pages;
     trial.wake(2);
     trial.parked(1);
-    assert_eq!(trial.bench.ledger.lock().unwrap().pages, pages + 1, "only the answer was fetched");
+    assert_eq!(
+        trial.bench.ledger.lock().unwrap().pages,
+        pages + 1,
+        "only the answer was fetched"
+    );
     trial.wake(3);
     let left = trial.ended(3);
     assert_eq!(noted(&left), SEEN);
@@ -548,7 +617,11 @@ fn what_cannot_go_on_in_place_is_dropped() {
     let waits = {
         let mut ledger = trial.bench.ledger.lock().unwrap();
         ledger.answer();
-        let call = StepCall::Put { key: "a".into(), value: b"abc".to_vec(), expected: None };
+        let call = StepCall::Put {
+            key: "a".into(),
+            value: b"abc".to_vec(),
+            expected: None,
+        };
         ledger.keep(&call, StepResult::Written(1));
         ledger.record.len() as u64
     };
@@ -583,10 +656,15 @@ fn a_wake_up_that_comes_before_the_wait_is_not_lost() {
 fn who_waits_longest_makes_room() {
     let trial = ready(WAITS);
     // A quarter of eight slots may wait, the pool holds sixteen more for warming: with another task each.
-    let tasks: Vec<_> = (1..=4).map(|number| skep_rules::id::TaskId::new(number << 16, 0)).collect();
+    let tasks: Vec<_> = (1..=4)
+        .map(|number| skep_rules::id::TaskId::new(number << 16, 0))
+        .collect();
     for task in &tasks {
         trial.bench.ledger.lock().unwrap().record.clear();
-        let lease = skep_rules::seam::Lease { task: *task, ..lease(1) };
+        let lease = skep_rules::seam::Lease {
+            task: *task,
+            ..lease(1)
+        };
         trial.runner.command(RunnerCommand::Start {
             lease,
             call: Call::Execute,
@@ -625,7 +703,10 @@ fn fuel_is_billed_once() {
     // From the beginning to the end, without a wait.
     let whole = ready(&body.replace("(call $sleep (i64.const 9))", ""));
     let all = fuel(&whole.again(1).1);
-    assert!(in_place > Fuel(0) && in_place.0 * 4 < all.0 && in_place.0 * 6 > all.0, "{in_place:?} of {all:?}");
+    assert!(
+        in_place > Fuel(0) && in_place.0 * 4 < all.0 && in_place.0 * 6 > all.0,
+        "{in_place:?} of {all:?}"
+    );
     // One that ends before its record does costs nothing.
     let ends = ready(&format!("{burn} unreachable"));
     ends.bench.ledger.lock().unwrap().record = whole.bench.ledger.lock().unwrap().record.clone();
@@ -667,7 +748,13 @@ fn replayed_calls_are_not_metered() {
     trial.warm(&agent(many), 1, slow(10)).unwrap();
     assert_eq!(noted(&trial.again(2)), [0, 1]);
     trial.bench.ledger.lock().unwrap().record.clear();
-    assert!(matches!(trial.again(3).0, End::Stopped { reason: Reason::RateLimited, .. }));
+    assert!(matches!(
+        trial.again(3).0,
+        End::Stopped {
+            reason: Reason::RateLimited,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -676,7 +763,10 @@ fn a_runner_that_stops_drops_what_waits() {
     trial.start(1, Call::Execute);
     trial.started(1);
     trial.parked(1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     runtime.block_on(trial.runner.stop());
     assert_eq!(trial.runner.waiting(), 0);
 }

@@ -112,6 +112,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
         remarks: Vec::new(),
         seed: u64::from_le_bytes(clock::random()?),
         began: skep_rules::quantity::Time(0),
+        records: matches!(call, Call::Execute | Call::Plan { .. }),
     };
     let ended = context.wait(attempt(component, scan.digest, effective, call, view))?;
     report(&context.output, &ended)
@@ -259,7 +260,12 @@ async fn attempt(
         agent,
         generation: 1,
     };
-    let mut start = Some(RunnerCommand::Start { lease, call, task, recorded: 0 });
+    let mut start = Some(RunnerCommand::Start {
+        lease,
+        call,
+        task,
+        recorded: 0,
+    });
     let ended = loop {
         match events.recv().await {
             Some(RunnerEvent::Warmed { .. }) => {
