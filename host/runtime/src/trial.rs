@@ -59,10 +59,10 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Puts the answer of a step on record.
     pub(crate) fn keep(&mut self, call: &StepCall, result: StepResult) -> Recorded {
-        self.now += 10;
-        if let StepCall::Clock { alarm: Some(alarm) } = call {
-            self.now = self.now.max(alarm.0);
-        }
+        self.now = match call {
+            StepCall::Clock { alarm: Some(alarm) } => self.now.max(alarm.0),
+            _ => self.now + 10,
+        };
         let ends = match &result {
             StepResult::Ended(tasks) => tasks.iter().map(end_of).collect(),
             _ => Vec::new(),

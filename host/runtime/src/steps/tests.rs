@@ -455,7 +455,7 @@ fn a_wish_is_told_at_the_same_beat_again() {
     assert_eq!(second.1.hostcalls, first.1.hostcalls, "at the same beat");
     // Where the record ends before, it is heard at the first beat behind.
     trial.bench.ledger.lock().unwrap().record.truncate(1);
-    assert_eq!(noted(&trial.again(3)), [0, 0, 1, 1, 1, 0, 1]);
+    assert_eq!(noted(&trial.again(3)), [0, 0, 1, 1, 1, 0, 2]);
 }
 
 #[test]
@@ -488,9 +488,9 @@ fn a_check_has_no_record() {
             (call $put (i32.const 0)) (call $spawn) (call $sleep (i64.const 0)) (call $beat)
             (call $store (i32.const 5)) (call $block (call $alarm (i64.const 1000000)))
             ;; Rejected, with what was noted as the remark: bytes below 128 are text.
-            (i32.store8 (i32.const 1028) (i32.const 1))
-            (i32.store (i32.const 1032) (i32.const 65536))
-            (i32.store (i32.const 1036) (i32.sub (global.get $noted) (i32.const 65536)))
+            (i32.store8 (i32.const 1032) (i32.const 1))
+            (i32.store (i32.const 1036) (i32.const 65536))
+            (i32.store (i32.const 1040) (i32.sub (global.get $noted) (i32.const 65536)))
             i32.const 1024))"#
     );
     let wit = WIT.replace("executor-agent", "checker-agent");
