@@ -142,10 +142,12 @@ impl Seats {
 }
 
 impl Parked {
-    /// Whether it goes on with this start: the same agent, and the answer that it waits for is the last step of the record.
+    /// Whether it goes on with this start: the same agent, nobody ended it on its way here, and the answer that it waits for is the last step of the
+    /// record.
     fn fits(&self, start: &Start) -> bool {
         let lease = self.attempt.control().lease();
         (lease.agent, lease.generation) == (start.lease.agent, start.lease.generation)
+            && self.attempt.control().halted().is_none()
             && start.recorded == self.attempt.steps() + 1
     }
 }

@@ -52,6 +52,10 @@ pub(crate) struct Ledger {
     pub(crate) refuse: Option<Reason>,
     /// Wakes who waits before it knows that it waits, under this epoch.
     pub(crate) hurry: Option<u64>,
+    /// Answers waits at once.
+    pub(crate) at_once: bool,
+    /// State and time at each length of the record.
+    pub(crate) past: Vec<(BTreeMap<String, Value>, u64)>,
     /// What was asked for last and is not answered.
     pub(crate) waits: Option<StepCall>,
 }
@@ -73,6 +77,7 @@ impl Ledger {
             result,
         };
         let recorded = Recorded { step, ends };
+        self.past.push((self.state.clone(), self.now));
         self.record.push(recorded.clone());
         recorded
     }
@@ -85,6 +90,16 @@ impl Ledger {
             _ => StepResult::Done,
         };
         self.keep(&call, result);
+    }
+
+    /// As it was when it held so many steps.
+    pub(crate) fn rewind(&mut self, steps: usize) {
+        self.record.truncate(steps);
+        (self.state, self.now) = match steps.checked_sub(1) {
+            Some(last) => self.past[last].clone(),
+            None => (BTreeMap::new(), BEGAN.0),
+        };
+        self.past.truncate(steps);
     }
 
     fn step(&mut self, call: &StepCall) -> Option<StepResult> {
@@ -113,6 +128,8 @@ impl Ledger {
             StepCall::Spawn(_) => StepResult::Spawned(TaskId::new((self.record.len() as u128 + 100) << 16, 0)),
             StepCall::Clock { .. } | StepCall::Directive { .. } | StepCall::PutArtifact(_) => StepResult::Done,
             StepCall::ReadArtifact { refused, .. } => refused.map_or(StepResult::Done, StepResult::refused),
+            StepCall::Await { tasks, .. } if self.at_once => StepResult::Ended(tasks.clone()),
+            StepCall::Sleep { .. } if self.at_once => StepResult::Done,
             StepCall::Await { .. } | StepCall::Sleep { .. } => return None,
         })
     }
@@ -235,6 +252,11 @@ pub(crate) type Left = (
 
 impl Trial {
     pub(crate) fn new() -> Self {
+        Trial::with(|_| {})
+    }
+
+    /// With other options than usual.
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (events, told) = mpsc::channel();
         let bench = Arc::new(Bench {
@@ -248,15 +270,8 @@ impl Trial {
             }),
             runner: Mutex::default(),
         });
-        let options = Options {
-            compiler: Compiler::InProcess,
-            cache_dir: dir.path().join("cache"),
-            cache_key: [7; 32],
-            workspaces: dir.path().join("workspaces"),
-            slots: 8,
-            memory: Some(Size(1 << 30)),
-            guest_threads: 2,
-        };
+        let mut options = options(dir.path());
+        change(&mut options);
         let runner = Runner::start(options, bench.clone()).unwrap();
         *bench.runner.lock().unwrap() = Arc::downgrade(&runner);
         Trial {
@@ -348,6 +363,19 @@ impl Trial {
         self.start(1, Call::Execute);
         self.started(1);
         self.ended(1)
+    }
+}
+
+/// A small host in a directory of its own.
+pub(crate) fn options(dir: &Path) -> Options {
+    Options {
+        compiler: Compiler::InProcess,
+        cache_dir: dir.join("cache"),
+        cache_key: [7; 32],
+        workspaces: dir.join("workspaces"),
+        slots: 8,
+        memory: Some(Size(1 << 30)),
+        guest_threads: 2,
     }
 }
 

@@ -94,7 +94,7 @@ impl wall_clock::Host for Base {
     fn now(&mut self) -> wasmtime::Result<Datetime> {
         self.meter.charge(0)?;
         let now = match self.steps.now()? {
-            Some(now) => Duration::from_millis(now.0),
+            Some((_, now)) => Duration::from_millis(now.0),
             None => self.clock.wall(),
         };
         let nanoseconds = now.subsec_millis() * 1_000_000;
@@ -116,11 +116,10 @@ impl wall_clock::Host for Base {
 impl monotonic_clock::Host for Base {
     fn now(&mut self) -> wasmtime::Result<u64> {
         self.meter.charge(0)?;
-        let Some(now) = self.steps.now()? else {
-            return Ok(self.clock.coarse());
-        };
-        let began = self.steps.clock().map_or(now, |(began, _)| began);
-        Ok(now.since(began).0.saturating_mul(RESOLUTION))
+        Ok(match self.steps.now()? {
+            Some((began, now)) => now.since(began).0.saturating_mul(RESOLUTION),
+            None => self.clock.coarse(),
+        })
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {

@@ -60,7 +60,7 @@ impl Ctx {
         if !sound {
             return Ok(Err(Error::InvalidInput));
         }
-        let (reason, revision) = match self.base.steps.take(&call)? {
+        let (reason, revision) = match self.base.steps.take(call)? {
             Answer::Given(StepResult::Refused { reason, revision }, _) => (reason, revision),
             Answer::Refused(reason) => (reason, 0),
             Answer::Given(result, ends) => {

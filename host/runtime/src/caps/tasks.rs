@@ -53,7 +53,7 @@ impl tasks::Host for Ctx {
         let Some(child) = checked(child) else {
             return Ok(Err(Error::InvalidInput));
         };
-        match self.base.steps.take(&StepCall::Spawn(child))? {
+        match self.base.steps.take(StepCall::Spawn(child))? {
             Answer::Given(StepResult::Spawned(task), _) => Ok(Ok(task.to_string())),
             other => self.refused(other, "tasks.spawn"),
         }
@@ -84,7 +84,7 @@ impl tasks::Host for Ctx {
             Mode::All => true,
         };
         let steps = self.base.steps.clone();
-        match steps.wait(&StepCall::Await { tasks, all, timeout }).await? {
+        match steps.wait(StepCall::Await { tasks, all, timeout }).await? {
             Answer::Given(StepResult::Ended(_), ends) => Ok(Ok(ends.into_iter().map(ended).collect())),
             other => self.refused(other, "tasks.await"),
         }
@@ -98,7 +98,7 @@ impl tasks::Host for Ctx {
         if steps.clock().is_some_and(|(_, now)| until > now.after(MAX_SLEEP)) {
             return Ok(Err(Error::InvalidInput));
         }
-        match steps.wait(&StepCall::Sleep { until }).await? {
+        match steps.wait(StepCall::Sleep { until }).await? {
             Answer::Given(StepResult::Done, _) => Ok(Ok(())),
             other => self.refused(other, "tasks.sleep-until"),
         }

@@ -143,26 +143,24 @@ impl Steps {
     /// # Errors
     /// [`Diverged`] when the record says something else, [`Stop`] when the attempt no longer holds its task, [`Fault`] when the record cannot be
     /// read.
-    pub(crate) fn take(&self, call: &StepCall) -> wasmtime::Result<Answer> {
+    pub(crate) fn take(&self, call: StepCall) -> wasmtime::Result<Answer> {
         let Some(mut record) = self.lock() else {
             return Ok(Answer::Refused(Reason::CapabilityDenied));
         };
-        match record.take(call)? {
-            Some(answer) => Ok(answer),
-            None => Err(Fault(format!("{} was answered with a wait", call.name())).into()),
-        }
+        let name = call.name();
+        record.take(call)?.ok_or_else(|| unasked(name).into())
     }
 
     /// The same for what may be answered later: then the attempt is parked, and goes on when somebody has put the answer on its record.
     ///
     /// # Errors
     /// As [`Steps::take`].
-    pub(crate) async fn wait(&self, call: &StepCall) -> wasmtime::Result<Answer> {
+    pub(crate) async fn wait(&self, call: StepCall) -> wasmtime::Result<Answer> {
         let Some((control, taken)) = self.lock().map(|mut record| {
             let control = record.control.clone();
             // Before the host is asked: the answer can come before the word that it will come later.
             control.asks(true);
-            (control, record.take(call))
+            (control, record.take(call.clone()))
         }) else {
             return Ok(Answer::Refused(Reason::CapabilityDenied));
         };
@@ -256,26 +254,26 @@ impl Steps {
             None => wish == other,
         };
         if due {
-            record.done(&call)?;
+            record.done(call)?;
             record.draining = other;
         }
         Ok(record.draining)
     }
 
-    /// Reads the guest's clock; `None` without a record. The 257th look in a row finds that it has moved on.
+    /// Reads the guest's clock: where it stood when it began, and where it stands; `None` without a record. The 257th look in a row finds that it has moved on.
     ///
     /// # Errors
     /// As [`Steps::beat`].
-    pub(crate) fn now(&self) -> wasmtime::Result<Option<Time>> {
+    pub(crate) fn now(&self) -> wasmtime::Result<Option<(Time, Time)>> {
         let Some(mut record) = self.lock() else {
             return Ok(None);
         };
         record.tick()?;
         record.reads += 1;
-        Ok(Some(record.now))
+        Ok(Some((record.began, record.now)))
     }
 
-    /// Where the guest's clock stood when it began, and where it stands. Nobody is shown it by this.
+    /// The same without looking: nobody is shown it.
     pub(crate) fn clock(&self) -> Option<(Time, Time)> {
         self.lock().map(|record| (record.began, record.now))
     }
@@ -358,7 +356,7 @@ impl Steps {
             tokio::time::sleep(left).await;
         }
         let Some(mut record) = self.lock() else { return Ok(()) };
-        record.done(&StepCall::Clock { alarm: Some(alarm) })?;
+        record.done(StepCall::Clock { alarm: Some(alarm) })?;
         record.now = record.now.max(alarm);
         Ok(())
     }
@@ -366,11 +364,11 @@ impl Steps {
 
 impl Record {
     /// A step; `None` when it is answered later.
-    fn take(&mut self, call: &StepCall) -> wasmtime::Result<Option<Answer>> {
-        if let Some(recorded) = self.give(call)? {
+    fn take(&mut self, call: StepCall) -> wasmtime::Result<Option<Answer>> {
+        if let Some(recorded) = self.give(&call)? {
             return Ok(Some(Answer::Given(recorded.step.result, recorded.ends)));
         }
-        match self.host.step(self.control.lease(), self.next, call.clone()) {
+        match self.host.step(self.control.lease(), self.next, call) {
             StepReply::Recorded(recorded) => {
                 self.pass(&recorded.step);
                 Ok(Some(Answer::Given(recorded.step.result, recorded.ends)))
@@ -385,15 +383,16 @@ impl Record {
     }
 
     /// A step that the guest cannot be told a refusal of.
-    fn done(&mut self, call: &StepCall) -> wasmtime::Result<()> {
+    fn done(&mut self, call: StepCall) -> wasmtime::Result<()> {
+        let name = call.name();
         match self.take(call)? {
             Some(Answer::Given(StepResult::Done, _)) => Ok(()),
             Some(Answer::Refused(reason) | Answer::Given(StepResult::Refused { reason, .. }, _)) => {
-                let message = format!("`{}` could not be recorded: {}", call.name(), reason.means());
+                let message = format!("`{name}` could not be recorded: {}", reason.means());
                 Err(Stop::new(reason, message).into())
             }
             Some(unfit) => Err(unfit.unfit().into()),
-            None => Err(Fault(format!("{} was answered with a wait", call.name())).into()),
+            None => Err(unasked(name).into()),
         }
     }
 
@@ -456,7 +455,7 @@ impl Record {
     fn tick(&mut self) -> wasmtime::Result<()> {
         match self.reads < CLOCK_READS {
             true => Ok(()),
-            false => self.done(&StepCall::Clock { alarm: None }),
+            false => self.done(StepCall::Clock { alarm: None }),
         }
     }
 
@@ -475,6 +474,11 @@ impl Record {
         self.control.halt(Halt::Fenced);
         Stop::new(Reason::Fenced, "the attempt no longer holds its task")
     }
+}
+
+/// A wait where nothing can be waited for.
+fn unasked(name: StepName) -> Fault {
+    Fault(format!("`{name}` was answered with a wait"))
 }
 
 #[cfg(test)]
