@@ -8,6 +8,26 @@ use skep_built_guests::{LIMITS, TALK};
 
 use crate::harness::{Host, Run, directory, skep, until};
 
+/// Tasks that have ended before the backup; `SKEP_BACKUP_TASKS=100000` measures the drill with more.
+const ENDED: usize = 10;
+
+/// How long something takes, printed.
+#[expect(clippy::disallowed_methods, reason = "the drill is measured in real time")]
+fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let begun = std::time::Instant::now();
+    let done = work();
+    println!("{what}: {:?}", begun.elapsed());
+    done
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the number of tasks is an argument of the test run"
+)]
+fn ended() -> usize {
+    std::env::var("SKEP_BACKUP_TASKS").map_or(ENDED, |tasks| tasks.parse().unwrap())
+}
+
 /// Submits some tasks that take so long each, and gives their ids.
 fn submit(host: &Host, count: usize, ms: u64) -> Vec<String> {
     let task = |n| json!({"description": format!("task {n}"), "crew": "limits", "input": {"do": "sleep", "ms": ms}});
@@ -40,17 +60,19 @@ fn everything_accepted_before_a_backup_is_there_after_a_restore() {
     let stored = host.run(&task)["result"].clone();
     let directory = directory();
     // Many for ever in the queue of two replicas, so that the backup is made in the middle of the work.
-    let ended = submit(&host, 10, 1);
-    until("some have ended", || {
-        let last = host.get(&format!("/v1/tasks/{}", ended.last().unwrap()));
-        (last["state"] == "COMPLETED").then_some(())
-    });
+    let mut ended = Vec::new();
+    while ended.len() < self::ended() {
+        let tasks = submit(&host, 100.min(self::ended()), 0);
+        until("some have ended", || {
+            let last = host.get(&format!("/v1/tasks/{}", tasks.last().unwrap()));
+            (last["state"] == "COMPLETED").then_some(())
+        });
+        ended.extend(tasks);
+    }
     let waiting = submit(&host, 40, 50);
     let file = directory.path().join("host.backup");
-    let made = host
-        .skep(&["backup", file.to_str().unwrap(), "-o", "json"])
-        .exits(0)
-        .json();
+    let backup = ["backup", file.to_str().unwrap(), "-o", "json"];
+    let made = timed("backup", || host.skep(&backup)).exits(0).json();
     let later = submit(&host, 1, 1);
     assert_eq!(made["bytes"], fs::metadata(&file).unwrap().len());
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -63,17 +85,19 @@ fn everything_accepted_before_a_backup_is_there_after_a_restore() {
     host.skep(&["backup", file.to_str().unwrap()]).exits(4);
 
     let data = directory.path().join("new");
-    let restored = restore(&file, &data).exits(0).json();
+    let restored = timed("restore", || restore(&file, &data)).exits(0).json();
     for same in ["bytes", "position", "rows", "blobs", "auditRows", "auditChain"] {
         assert_eq!(restored[same], made[same], "{same}: {restored} {made}");
     }
     // The old one still runs; what it does from now on is not the new one's.
-    let new = Host::start_in(&data, &[]);
+    let new = timed("start", || Host::start_in(&data, &[]));
+    println!("{} tasks, {} bytes", ended.len(), made["bytes"]);
     assert_ne!(
         new.token, host.token,
         "a backup does not hold the host that it was made of"
     );
-    for id in ended.iter().chain(&waiting) {
+    // Of many, some.
+    for id in ended.iter().rev().take(100).chain(&waiting) {
         let task = until("every accepted task ends", || {
             let task = new.get(&format!("/v1/tasks/{id}"));
             (task["state"] == "COMPLETED").then_some(task)

@@ -239,12 +239,17 @@ impl Host {
 
     /// A host on a data directory, with further arguments of `skep up`.
     pub(crate) fn start_in(data: &Path, arguments: &[&str]) -> Host {
-        let _ = fs::remove_file(data.join("host.json"));
         let mut command = binary();
         command
             .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .args(arguments);
+        Host::start_by(command, data)
+    }
+
+    /// A host that a command starts on a data directory, in the command's own process.
+    pub(crate) fn start_by(mut command: Command, data: &Path) -> Host {
+        let _ = fs::remove_file(data.join("host.json"));
         // Beside the data directory, which takes nothing that is not its own.
         let log = data.with_extension("log");
         let file = fs::File::create(&log).expect("the log can be made");
@@ -316,6 +321,16 @@ impl Host {
         assert!(status.success(), "{status}");
     }
 
+    /// Waits until it ends by itself: its exit code and what it had logged.
+    pub(crate) fn ends(&mut self) -> (Option<i32>, String) {
+        let mut child = self.child.take().expect("it runs in a process of its own");
+        let status = until("the host has ended", || {
+            child.try_wait().expect("the host can be waited for")
+        });
+        let log = fs::read_to_string(self.data.with_extension("log"));
+        (status.code(), log.expect("the log can be read"))
+    }
+
     /// Kills it, unless it has stopped, and starts it again on the same data.
     pub(crate) fn restart(mut self) -> Host {
         self.kill();
@@ -349,7 +364,13 @@ impl Host {
 
     /// One request, as it is: headers besides Host are the caller's.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).expect("the host listens");
+        self.try_send(method, path, headers, body)
+            .unwrap_or_else(|| panic!("no answer to {method} {path}"))
+    }
+
+    /// [`Host::send`] to a host that may be gone; then there is no answer.
+    pub(crate) fn try_send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
         stream
             .set_read_timeout(Some(PATIENCE))
             .expect("a socket takes a time-out");
@@ -368,21 +389,18 @@ impl Host {
         let _ = stream.write_all(body);
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
-        let split = bytes
-            .windows(4)
-            .position(|window| window == b"\r\n\r\n")
-            .unwrap_or_else(|| panic!("no answer to {method} {path}"));
+        let split = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = String::from_utf8_lossy(&bytes[..split]).into_owned();
         let status = head
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok())
             .expect("an answer has a status");
-        Answer {
+        Some(Answer {
             status,
             head,
             body: bytes[split + 4..].to_vec(),
-        }
+        })
     }
 
     /// A request with the token and a JSON body.

@@ -28,6 +28,8 @@ mod corpus;
 mod crews;
 /// The demo, on trees that are made to be difficult.
 mod demo;
+/// A disk that takes no more.
+mod disk;
 /// Data directories that no host can use, explained.
 mod doctor;
 /// The examples, as their READMEs have them.

@@ -175,6 +175,8 @@ impl Store {
         for (key, value) in &dirty {
             measure_row(key, value.as_ref())?;
         }
+        // Sorted before the lock is taken: all that append and read wait for it.
+        let dirty = BTreeMap::from_iter(dirty);
         let mut pending = self.inner.shared.lock();
         pending.open()?;
         let (checkpoint, last) = (pending.checkpoint, pending.last);

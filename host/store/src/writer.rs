@@ -55,10 +55,14 @@ impl Group {
         }
     }
 
-    pub(crate) fn add_checkpoint(&mut self, at: Position, dirty: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-        let checkpoint = self.checkpoint.get_or_insert_default();
-        checkpoint.at = at;
-        checkpoint.records.extend(dirty);
+    pub(crate) fn add_checkpoint(&mut self, at: Position, dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+        match &mut self.checkpoint {
+            None => self.checkpoint = Some(Checkpoint { at, records: dirty }),
+            Some(waiting) => {
+                waiting.at = at;
+                waiting.records.extend(dirty);
+            }
+        }
     }
 }
 

@@ -40,6 +40,11 @@ promises! {
     closing_makes_everything_durable,
     appends_from_many_threads_keep_one_order,
     blobs_are_named_by_their_content,
+    what_is_just_within_a_bound_is_kept_whole,
+    empty_keys_and_values_are_kept,
+    a_scan_sees_batches_whole,
+    a_later_checkpoint_absorbs_one_that_waits,
+    a_backup_becomes_a_store_like_it,
 }
 
 fn memory() -> Store {
@@ -382,4 +387,119 @@ fn blobs_are_named_by_their_content(store: &Store) {
     assert!(matches!(blobs.read(digest, 0, 1), Err(Error::NoBlob { .. })));
     assert!(matches!(blobs.len(digest), Err(Error::NoBlob { .. })));
     blobs.remove(digest).unwrap();
+}
+
+fn what_is_just_within_a_bound_is_kept_whole(store: &Store) {
+    // What frame and entry take beside the bytes.
+    let entry = vec![1; skep_store::FRAME_BYTES - 200];
+    let key = "k".repeat(skep_store::KEY_BYTES);
+    let value = "v".repeat(skep_store::VALUE_BYTES);
+    let payload = vec![2; skep_store::AUDIT_BYTES];
+    let batch = Batch {
+        entries: vec![entry.clone()],
+        audit: vec![payload.clone()],
+        writes: vec![put(COLOURS, &key, &value)],
+    };
+    store.append(batch).unwrap();
+    for _ in 0..2 {
+        assert!(store.get(COLOURS, key.as_bytes()).unwrap().unwrap() == value.as_bytes());
+        store.flush().unwrap();
+    }
+    assert!(store.entries(Position::START, 1).unwrap() == [(Position(1), entry)]);
+    assert!(store.audit(1, 1).unwrap()[0].payload.as_ref() == Some(&payload));
+    assert_eq!(store.verify_tables().unwrap(), 4, "frame, audit row, row, head");
+}
+
+fn empty_keys_and_values_are_kept(store: &Store) {
+    store
+        .append(written(vec![put(COLOURS, "", ""), put(OTHER, "a", "")]))
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.get(COLOURS, b"").unwrap(), Some(Vec::new()));
+        assert_eq!(
+            store.scan(COLOURS, &Range::all(), 5).unwrap(),
+            [(Vec::new(), Vec::new())]
+        );
+        assert_eq!(store.scan(COLOURS, &Range::all().after(b""), 5).unwrap(), vec![]);
+        assert_eq!(store.get(OTHER, b"a").unwrap(), Some(Vec::new()));
+        store.flush().unwrap();
+    }
+}
+
+fn a_scan_sees_batches_whole(store: &Store) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..300 {
+                let value = number.to_string();
+                let writes = vec![put(COLOURS, "first", &value), put(COLOURS, "second", &value)];
+                store.append(written(writes)).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            let mut last = None;
+            while last.as_deref() != Some(&b"299"[..]) {
+                let rows = store.scan(COLOURS, &Range::all(), 5).unwrap();
+                if let [(_, first), (_, second)] = rows.as_slice() {
+                    assert_eq!(first, second, "half of a batch");
+                    last = Some(first.clone());
+                }
+            }
+        });
+    });
+}
+
+fn a_later_checkpoint_absorbs_one_that_waits(store: &Store) {
+    for number in 1..=3 {
+        store.append(entry(&number.to_string())).unwrap();
+    }
+    let record =
+        |key: &str, value: Option<&str>| (key.as_bytes().to_vec(), value.map(|value| value.as_bytes().to_vec()));
+    store
+        .checkpoint(Position(1), vec![record("a", Some("1")), record("b", Some("1"))])
+        .unwrap();
+    store
+        .checkpoint(Position(3), vec![record("b", None), record("c", Some("3"))])
+        .unwrap();
+    store.flush().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (_copy, recovered) = copy(store, directory.path());
+    assert_eq!(recovered.checkpoint, Position(3));
+    let records: Vec<_> = recovered.records().map(Result::unwrap).collect();
+    assert_eq!(keys(&records), ["a", "c"]);
+}
+
+/// A store made of a backup of another.
+fn copy(store: &Store, directory: &Path) -> (Store, Recovered) {
+    let mut backup = Vec::new();
+    store.backup(&[], &mut backup).unwrap();
+    let path = directory.join("copy");
+    skep_store::restore(backup.as_slice(), &path, Options::default(), |_, _| Ok(())).unwrap();
+    open(&path)
+}
+
+fn a_backup_becomes_a_store_like_it(store: &Store) {
+    for number in 0..50 {
+        let key = format!("{:02}", number % 20);
+        let batch = Batch {
+            audit: vec![vec![number]],
+            ..written(vec![put(COLOURS, &key, "x"), delete(OTHER, &key)])
+        };
+        store.append(batch).unwrap();
+    }
+    let blob = store.blobs().put(b"bytes").unwrap();
+    store.flush().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (copy, recovered) = copy(store, directory.path());
+    assert_eq!(recovered.last, store.last());
+    assert_eq!(
+        copy.entries(Position::START, 100).unwrap(),
+        store.entries(Position::START, 100).unwrap()
+    );
+    assert_eq!(
+        copy.scan(COLOURS, &Range::all(), 100).unwrap(),
+        store.scan(COLOURS, &Range::all(), 100).unwrap()
+    );
+    assert_eq!(copy.audit(1, 100).unwrap(), store.audit(1, 100).unwrap());
+    assert_eq!(copy.verify_audit().unwrap(), store.verify_audit().unwrap());
+    assert_eq!(copy.blobs().read(blob, 0, 10).unwrap(), b"bytes");
 }
