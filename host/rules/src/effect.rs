@@ -13,6 +13,7 @@ use crate::{
 
 /// What a decision has done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "an effect is performed once and never kept")]
 pub enum Effect {
     /// Inside: tell the runner, now.
     Run(RunnerCommand),

@@ -167,7 +167,8 @@ impl State {
                 Key::Latest => state.trust.latest = decode::<Time>("a time", &value)?,
                 Key::Tail(id) => drop(state.tails.insert(id, decode("a record", &value)?)),
                 Key::Namespace(ref name) => {
-                    drop(state.namespaces.insert(name.clone(), decode("a namespace", &value)?));
+                    let namespace = decode("a namespace", &value)?;
+                    state.namespaces.insert(name.clone(), namespace);
                 }
             }
             state.saved.insert(key);
