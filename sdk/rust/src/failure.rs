@@ -5,7 +5,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use crate::{Failure, Retry, artifacts, payload};
+use crate::{Failure, Retry, artifacts, payload, state, tasks};
 
 impl Failure {
     /// The same input will fail the same way.
@@ -83,6 +83,34 @@ impl From<artifacts::Error> for Failure {
     }
 }
 
+impl From<state::Error> for Failure {
+    fn from(error: state::Error) -> Failure {
+        let message = format!("state: {}", state::describe(error));
+        match error {
+            state::Error::Unavailable | state::Error::Conflict(_) => Failure::later(message),
+            state::Error::NotFound
+            | state::Error::InvalidInput
+            | state::Error::QuotaExceeded
+            | state::Error::Denied
+            | state::Error::RecordFull => Failure::never(message),
+        }
+    }
+}
+
+impl From<tasks::Error> for Failure {
+    fn from(error: tasks::Error) -> Failure {
+        let message = format!("tasks: {}", tasks::describe(error));
+        match error {
+            tasks::Error::Unavailable => Failure::later(message),
+            tasks::Error::NotFound
+            | tasks::Error::InvalidInput
+            | tasks::Error::BudgetExceeded
+            | tasks::Error::Denied
+            | tasks::Error::RecordFull => Failure::never(message),
+        }
+    }
+}
+
 fn with_source(error: &dyn Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -113,6 +141,10 @@ mod tests {
             (Failure::from(io::Error::from(io::ErrorKind::TimedOut)), Retry::Later),
             (Failure::from(artifacts::Error::NotFound), Retry::Never),
             (Failure::from(artifacts::Error::Unavailable), Retry::Later),
+            (Failure::from(state::Error::Conflict(3)), Retry::Later),
+            (Failure::from(state::Error::QuotaExceeded), Retry::Never),
+            (Failure::from(tasks::Error::Unavailable), Retry::Later),
+            (Failure::from(tasks::Error::BudgetExceeded), Retry::Never),
         ];
         for (failure, retry) in cases {
             assert_eq!(failure.retry, retry, "{}", failure.message);

@@ -1,11 +1,26 @@
 //! Stand-ins for the host when an agent runs natively, in its author's unit tests.
 //!
 //! Each thread has a host of its own, so tests do not see each other. Artifacts live in memory; their digests are stable and unique but
-//! not SHA-256. Grants and quotas are not played; 10 MiB and 1 MiB are.
+//! not SHA-256. State lives in memory with its revisions; children are kept and end as the test says; sleeping takes no time. Nothing is recorded:
+//! whether an agent does the same again is for a host to say. Grants and quotas are not played; the sizes of blobs, pieces, keys and values are.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    panic,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use crate::{context::Identity, heartbeat::Directive, log::Level};
+use crate::{
+    Payload,
+    context::Identity,
+    heartbeat::Directive,
+    log::Level,
+    tasks::{Child, End, present},
+};
+
+pub(crate) mod state;
+pub(crate) mod tasks;
 
 /// A log line that the agent wrote.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +39,11 @@ struct Host {
     directive: Directive,
     identity: Identity,
     blobs: BTreeMap<String, Vec<u8>>,
+    state: BTreeMap<String, state::Record>,
+    children: Vec<tasks::Spawned>,
+    ends: Option<tasks::Ends>,
+    /// Milliseconds since 1970.
+    sleeps: Vec<u64>,
 }
 
 thread_local! {
@@ -39,6 +59,10 @@ thread_local! {
             attempt: 1,
         },
         blobs: BTreeMap::new(),
+        state: BTreeMap::new(),
+        children: Vec::new(),
+        ends: None,
+        sleeps: Vec::new(),
     });
 }
 
@@ -60,6 +84,43 @@ pub fn direct(directive: Directive) {
 /// Who this thread is from now on.
 pub fn identify(identity: Identity) {
     HOST.with_borrow_mut(|host| host.identity = identity);
+}
+
+/// The children that this thread has spawned so far, the first one first.
+pub fn children() -> Vec<Child> {
+    HOST.with_borrow(|host| host.children.iter().map(|spawned| spawned.child.clone()).collect())
+}
+
+/// How the children of this thread end from now on; `None` for one that has not ended, about which the next wait asks again. Until this is called none
+/// ends, and only waits with a timeout return.
+pub fn end_children(ends: impl FnMut(&Child) -> Option<End> + 'static) {
+    HOST.with_borrow_mut(|host| host.ends = Some(Box::new(ends)));
+}
+
+/// The times until which this thread has slept so far.
+pub fn sleeps() -> Vec<SystemTime> {
+    let time = |since: &u64| UNIX_EPOCH + Duration::from_millis(*since);
+    HOST.with_borrow(|host| host.sleeps.iter().map(time).collect())
+}
+
+/// Runs a part of an agent that may end in [`continue_with`](crate::tasks::continue_with): what it returned, or the input of the next run.
+///
+/// # Errors
+/// The input of the next run, when it goes on as another.
+pub fn continued<T>(run: impl FnOnce() -> T) -> Result<T, Payload> {
+    panic::catch_unwind(panic::AssertUnwindSafe(run)).map_err(|unwound| match unwound.downcast() {
+        Ok(continued) => {
+            let tasks::Continued(input) = *continued;
+            input
+        }
+        Err(panicked) => panic::resume_unwind(panicked),
+    })
+}
+
+/// The present, in milliseconds since 1970.
+fn milliseconds() -> u64 {
+    let since = present().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) mod log {
