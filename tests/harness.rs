@@ -427,7 +427,7 @@ impl Host {
 
     /// Trusts the tests' key for a publisher, with a ceiling that is above everything.
     pub(crate) fn trust(&self, publisher: &str) {
-        let all = json!({"tier": "large", "files": "write", "workspace": "1GiB", "artifacts": "1GiB", "http": true});
+        let all = json!({"tier": "large", "files": "write", "workspace": "1GiB", "artifacts": "1GiB", "http": true, "state": "1GiB", "children": 1000});
         let key = key_of(publisher).public().to_string();
         let body = json!({"name": publisher, "release": {"keys": [key], "threshold": 1}, "ceiling": all});
         let answer = self.call("POST", "/v1/keys", &body);

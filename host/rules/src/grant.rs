@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     capability::{Capability, GrantWord},
     limits::{Limits, Tier, Wish},
-    manifest::{Access, GuestPath, Manifest, Wants},
+    manifest::{Access, GuestPath, Manifest, StateWant, TasksWant, Wants},
     metadata::{self, Publisher},
     quantity::Size,
     reason::Reason,
@@ -298,6 +298,20 @@ pub fn within(manifest: &Manifest, ceiling: &metadata::Ceiling) -> Result<(), Re
             return refuse(&format!("wants.{key}"), quoted.clone(), format!("{key} = {quoted}"));
         }
     }
+    if let Some(StateWant { quota }) = wants.state.filter(|want| want.quota > ceiling.state) {
+        return refuse(
+            "wants.state.quota",
+            format!("\"{quota}\""),
+            format!("state = \"{quota}\""),
+        );
+    }
+    if let Some(TasksWant { children }) = wants.tasks.filter(|want| want.children > ceiling.children) {
+        return refuse(
+            "wants.tasks.children",
+            children.to_string(),
+            format!("children = {children}"),
+        );
+    }
     match wants.http.first() {
         Some(want) if !ceiling.http => {
             let wanted = format!("[{{ host = \"{}\" }}]", want.host);
@@ -432,8 +446,12 @@ mod tests {
             workspace: Size(0),
             artifacts: Size(0),
             http: false,
+            state: Size(0),
+            children: 0,
         };
+        let nothing = "[limits]\ntier = 'small'\n[wants]\nstate = { quota = '0' }\ntasks = { children = 0 }";
         assert!(within(&wanting("[limits]\ntier = 'small'"), &least).is_ok());
+        assert!(within(&wanting(nothing), &least).is_ok());
         for (rest, key, allows) in [
             ("", "limits.tier = \"medium\"", "`tier = \"medium\"`"),
             ("[limits]\ntier = 'large'", "limits.tier", "`tier = \"large\"`"),
@@ -446,6 +464,16 @@ mod tests {
                 "[limits]\ntier = 'small'\n[wants]\nartifacts = '1B'",
                 "wants.artifacts",
                 "`artifacts = \"1B\"`",
+            ),
+            (
+                "[limits]\ntier = 'small'\n[wants]\nstate = { quota = '1KiB' }",
+                "wants.state.quota = \"1KiB\"",
+                "`state = \"1KiB\"`",
+            ),
+            (
+                "[limits]\ntier = 'small'\n[wants]\ntasks = { children = 1 }",
+                "wants.tasks.children = 1",
+                "`children = 1`",
             ),
             (
                 "[limits]\ntier = 'small'\n[wants]\nhttp = [{host = 'A.b'}]",

@@ -137,6 +137,10 @@ pub const STATE_HISTORY: u64 = 64;
 pub const STATE_HISTORY_AGE: Millis = Millis(24 * 3_600_000);
 /// The most that a plugin may want of the state: it is on the disk, and in every backup.
 pub const MAX_STATE_QUOTA: Size = Size(1 << 30);
+/// The state that a publisher's plugins may want where its ceiling says nothing: positions, counters and findings, not a data set.
+pub const CEILING_STATE: Size = Size(16 * MIB);
+/// The children that they may want where it says nothing: what a person would call many.
+pub const CEILING_CHILDREN: u32 = 100;
 /// Children that one step awaits: as many as a tree has.
 pub const MAX_AWAITED: usize = MAX_PLAN_NODES;
 /// The longest that children are awaited.

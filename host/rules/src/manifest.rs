@@ -187,6 +187,16 @@ pub struct StateWant {
     pub quota: Size,
 }
 
+impl std::fmt::Display for StateWant {
+    /// In words: `read and write the state of its crew, up to 1MiB`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.quota {
+            Size(0) => f.write_str("read the state of its crew"),
+            quota => write!(f, "read and write the state of its crew, up to {quota}"),
+        }
+    }
+}
+
 /// `tasks = { children = 100 }`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,6 +204,17 @@ pub struct TasksWant {
     /// The most children that one run of a task may spawn; zero lets it sleep and continue only.
     #[n(0)]
     pub children: u32,
+}
+
+impl std::fmt::Display for TasksWant {
+    /// In words: `give its crew up to 100 tasks from each of its own, and wait`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.children {
+            0 => f.write_str("wait, and go on for ever"),
+            1 => f.write_str("give its crew a task from each of its own, and wait"),
+            children => write!(f, "give its crew up to {children} tasks from each of its own, and wait"),
+        }
+    }
 }
 
 /// One directory that a plugin wants.

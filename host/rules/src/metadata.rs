@@ -11,7 +11,10 @@ use crate::{
     grant::Refused,
     id::{Digest, Name, PluginName},
     key::{KeyId, PublicKey},
-    limits::{MAX_INDEX_LIFE, MAX_KEYS, MAX_PUBLISHERS, MAX_RELEASE_LIFE, MAX_REVOCATIONS, MAX_ROOT_LIFE, Tier},
+    limits::{
+        CEILING_CHILDREN, CEILING_STATE, MAX_INDEX_LIFE, MAX_KEYS, MAX_PUBLISHERS, MAX_RELEASE_LIFE, MAX_REVOCATIONS,
+        MAX_ROOT_LIFE, Tier,
+    },
     manifest::Access,
     quantity::{Size, Time},
     reason::Reason,
@@ -153,10 +156,19 @@ pub struct Ceiling {
     /// Whether it may want to speak HTTP to hosts that it names.
     #[n(4)]
     pub http: bool,
+    /// The quota of the crew's state. What was agreed to before there was one did not hold it, and so is zero: reading only.
+    #[n(5)]
+    #[cbor(default)]
+    pub state: Size,
+    /// Children of one run of a task; what was agreed to before is zero: waiting only.
+    #[n(6)]
+    #[cbor(default)]
+    pub children: u32,
 }
 
 impl Default for Ceiling {
-    /// What most plugins need: the default tier, reading mounts, scratch files and artifacts within that tier, named HTTP hosts.
+    /// What most plugins need: the default tier, reading mounts, scratch files and artifacts within that tier, named HTTP hosts, some state and some
+    /// children.
     fn default() -> Self {
         Ceiling {
             tier: Tier::Medium,
@@ -164,6 +176,8 @@ impl Default for Ceiling {
             workspace: Tier::Medium.limits().workspace,
             artifacts: Tier::Medium.limits().workspace,
             http: true,
+            state: CEILING_STATE,
+            children: CEILING_CHILDREN,
         }
     }
 }
@@ -404,4 +418,66 @@ fn common(format: u32, version: u64, issued: Time, expires: Time, life: crate::q
         return Some("it expires before it begins".to_owned());
     }
     (expires.since(issued) > life).then(|| format!("it lasts longer than {life}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ceiling as it was before it had `state` and `children`.
+    #[derive(Encode)]
+    struct OldCeiling {
+        #[n(0)]
+        tier: Tier,
+        #[n(1)]
+        files: Option<Access>,
+        #[n(2)]
+        workspace: Size,
+        #[n(3)]
+        artifacts: Size,
+        #[n(4)]
+        http: bool,
+    }
+
+    #[test]
+    fn what_was_agreed_to_before_there_was_state_does_not_hold_it() {
+        let (tier, files, workspace, artifacts, http) = (Tier::Small, None, Size(1), Size(2), true);
+        let old = minicbor::to_vec(OldCeiling {
+            tier,
+            files,
+            workspace,
+            artifacts,
+            http,
+        })
+        .unwrap();
+        let read: Ceiling = minicbor::decode(&old).unwrap();
+        assert_eq!(
+            read,
+            Ceiling {
+                tier,
+                files,
+                workspace,
+                artifacts,
+                http,
+                state: Size(0),
+                children: 0,
+            }
+        );
+    }
+
+    #[test]
+    fn a_document_without_the_keys_says_the_default_of_each() {
+        let read: Ceiling = serde_json::from_str(r#"{"tier": "small", "http": false}"#).unwrap();
+        assert_eq!(
+            read,
+            Ceiling {
+                tier: Tier::Small,
+                http: false,
+                ..Ceiling::default()
+            }
+        );
+        let read: Ceiling = serde_json::from_str(r#"{"state": "1KiB", "children": 0}"#).unwrap();
+        assert_eq!((read.state, read.children), (Size(1024), 0));
+        assert!(serde_json::from_str::<Ceiling>(r#"{"tasks": 1}"#).is_err());
+    }
 }

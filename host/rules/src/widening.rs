@@ -15,7 +15,7 @@ use crate::{
     capability::Capability,
     http::{Host, HttpWant, Method, Methods, PathPrefix},
     limits::{Limits, Tier},
-    manifest::{Access, FileWant, GuestPath, Manifest},
+    manifest::{Access, FileWant, GuestPath, Manifest, StateWant, TasksWant, Wants},
     quantity::{Fuel, Millis, Size},
 };
 
@@ -80,6 +80,20 @@ pub enum Widening {
         /// Now.
         to: Size,
     },
+    /// The state of the crew, or more of it.
+    State {
+        /// Before; nothing where it had none.
+        from: Option<StateWant>,
+        /// Now.
+        to: StateWant,
+    },
+    /// Children and waits, or more children.
+    Tasks {
+        /// Before; nothing where it had none.
+        from: Option<TasksWant>,
+        /// Now.
+        to: TasksWant,
+    },
     /// A larger tier, and with it all the limits that no manifest names.
     Tier {
         /// Before.
@@ -143,6 +157,7 @@ pub enum Change {
 pub fn widenings(before: Asked<'_>, after: Asked<'_>) -> Vec<Widening> {
     let mut found = http(&before.0.wants.http, &after.0.wants.http);
     files(&before.0.wants.files, &after.0.wants.files, &mut found);
+    durable(&before.0.wants, &after.0.wants, &mut found);
     sizes(before.0, after.0, &mut found);
     let imported = tracks(before.1);
     found.extend(
@@ -258,6 +273,14 @@ fn files(before: &[FileWant], after: &[FileWant], found: &mut Vec<Widening>) {
     }
 }
 
+/// State and children: having none of them is less than having zero.
+fn durable(before: &Wants, after: &Wants, found: &mut Vec<Widening>) {
+    let state = after.state.filter(|_| after.state > before.state);
+    found.extend(state.map(|to| Widening::State { from: before.state, to }));
+    let tasks = after.tasks.filter(|_| after.tasks > before.tasks);
+    found.extend(tasks.map(|to| Widening::Tasks { from: before.tasks, to }));
+}
+
 /// The limits under which a plugin runs where nobody narrows them.
 fn limits(manifest: &Manifest) -> Limits {
     manifest
@@ -324,6 +347,8 @@ impl Widening {
             Widening::Write { mount } => format!("write files beneath {mount}"),
             Widening::Workspace { to, .. } => format!("{to} of scratch files in /workspace"),
             Widening::Artifacts { to, .. } => format!("{to} of artifacts per attempt"),
+            Widening::State { to, .. } => to.to_string(),
+            Widening::Tasks { to, .. } => to.to_string(),
             Widening::Tier { to, .. } => format!("the tier `{to}`"),
             Widening::Memory { to, .. } => format!("{to} of memory"),
             Widening::Fuel { to, .. } => format!("{to} of fuel per attempt"),
@@ -351,6 +376,16 @@ impl Widening {
             Widening::Mount { .. } => String::new(),
             Widening::Write { .. } => "read only".to_owned(),
             Widening::Workspace { from, .. } | Widening::Artifacts { from, .. } => size(from),
+            Widening::State { from, .. } => match from {
+                None => "none".to_owned(),
+                Some(StateWant { quota: Size(0) }) => "read only".to_owned(),
+                Some(StateWant { quota }) => quota.to_string(),
+            },
+            Widening::Tasks { from, .. } => match from {
+                None => "none".to_owned(),
+                Some(TasksWant { children: 0 }) => "wait only".to_owned(),
+                Some(TasksWant { children }) => children.to_string(),
+            },
             Widening::Tier { from, .. } => from.to_string(),
             Widening::Memory { from, .. } => from.to_string(),
             Widening::Fuel { from, .. } => from.to_string(),

@@ -58,6 +58,9 @@ struct Release {
     mounts: [Option<bool>; 2],
     /// Workspace and artifacts.
     sizes: [usize; 2],
+    /// The quota of the state.
+    state: Option<usize>,
+    children: Option<usize>,
     tier: Option<usize>,
     memory: Option<usize>,
     imports: BTreeSet<usize>,
@@ -104,6 +107,8 @@ impl Luck {
             http: (0..self.below(4)).map(|_| self.http()).collect(),
             mounts: [mount(self), mount(self)],
             sizes: [self.below(SIZES.len()), self.below(SIZES.len())],
+            state: (!self.one_in(3)).then(|| self.below(SIZES.len())),
+            children: (!self.one_in(3)).then(|| self.below(3)),
             tier: (!self.one_in(3)).then(|| self.below(TIERS.len())),
             memory: self.one_in(2).then(|| 1 + self.below(SIZES.len() - 1)),
             imports: (0..self.below(3)).map(|_| self.below(IMPORTS.len())).collect(),
@@ -159,6 +164,19 @@ impl Luck {
             .collect();
         self.shuffle(&mut files);
         let [workspace, artifacts] = release.sizes.map(|index| *self.pick(SIZES[index].1));
+        let mut durable = Vec::new();
+        durable.extend(
+            release
+                .state
+                .map(|quota| format!("state = {{ quota = '{}' }}\n", self.pick(SIZES[quota].1))),
+        );
+        durable.extend(
+            release
+                .children
+                .map(|children| format!("tasks = {{ children = {children} }}\n")),
+        );
+        self.shuffle(&mut durable);
+        let durable = durable.concat();
         let mut limits = String::new();
         match release.tier {
             // The default, left out or said.
@@ -171,7 +189,7 @@ impl Luck {
             limits.push_str(&format!("memory = '{}'\n", self.pick(SIZES[memory].1)));
         }
         let text = format!(
-            "[plugin]\nname = 'a/b'\nversion = '1.0.0'\n[wants]\nworkspace = '{workspace}'\nartifacts = '{artifacts}'\nhttp = [{}]\nfiles = [{}]\n[limits]\n{limits}",
+            "[plugin]\nname = 'a/b'\nversion = '1.0.0'\n[wants]\nworkspace = '{workspace}'\nartifacts = '{artifacts}'\n{durable}http = [{}]\nfiles = [{}]\n[limits]\n{limits}",
             wants.join(", "),
             files.join(", ")
         );
@@ -256,6 +274,8 @@ impl Release {
             .zip(other.mounts)
             .any(|(mine, theirs)| *mine > theirs)
             || self.sizes.iter().zip(other.sizes).any(|(mine, theirs)| *mine > theirs)
+            || self.state > other.state
+            || self.children > other.children
             || tier > other_tier
             || memory > other_memory
             || !self.imports.is_subset(&other.imports)
@@ -270,7 +290,7 @@ fn luck(seed: u64) -> Luck {
 fn near(luck: &mut Luck, release: &Release) -> Release {
     let fresh = luck.release();
     let mut near = release.clone();
-    match luck.below(8) {
+    match luck.below(9) {
         0 => near.http = fresh.http,
         1 => near.http.push(luck.http()),
         2 => {
@@ -280,6 +300,7 @@ fn near(luck: &mut Luck, release: &Release) -> Release {
         4 => near.sizes = fresh.sizes,
         5 => (near.tier, near.memory) = (fresh.tier, fresh.memory),
         6 => near.imports = fresh.imports,
+        7 => (near.state, near.children) = (fresh.state, fresh.children),
         _ => near = fresh,
     }
     near

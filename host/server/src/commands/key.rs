@@ -118,6 +118,12 @@ pub(crate) struct TrustArgs {
     /// The most bytes of artifacts that its plugins may want
     #[arg(long, value_name = "SIZE", requires = "keys")]
     artifacts: Option<Size>,
+    /// The most bytes of its crew's state that its plugins may want; 0 for reading it only
+    #[arg(long, value_name = "SIZE", requires = "keys")]
+    state: Option<Size>,
+    /// The most children of one task that its plugins may want
+    #[arg(long, value_name = "N", requires = "keys")]
+    children: Option<u32>,
     /// Adopt a signed root instead: from then on only the next root says who is trusted
     #[arg(long, value_name = "FILE.json.sig", conflicts_with_all = ["keys", "index", "clock"])]
     root: Option<PathBuf>,
@@ -272,6 +278,8 @@ fn trust(context: &Context, args: &TrustArgs) -> Result<()> {
             workspace: args.workspace.unwrap_or(default.workspace),
             artifacts: args.artifacts.unwrap_or(default.artifacts),
             http: !args.no_http,
+            state: args.state.unwrap_or(default.state),
+            children: args.children.unwrap_or(default.children),
         },
         expires: args.expires.map(|life| Clock::system().now().after(life)),
         name,
@@ -387,7 +395,7 @@ fn most(ceiling: &Ceiling) -> String {
     };
     let http = if ceiling.http { "HTTP to named hosts" } else { "no HTTP" };
     format!(
-        "tier {}, {files}, {} of workspace, {} of artifacts, {http}",
-        ceiling.tier, ceiling.workspace, ceiling.artifacts
+        "tier {}, {files}, {} of workspace, {} of artifacts, {} of state, {} children, {http}",
+        ceiling.tier, ceiling.workspace, ceiling.artifacts, ceiling.state, ceiling.children
     )
 }

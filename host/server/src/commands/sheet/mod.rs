@@ -336,18 +336,38 @@ fn asks(manifest: &Manifest, allowance: Option<Allowance<'_>>) -> Vec<Ask> {
             _ => LATER.to_owned(),
         }),
     });
+    let state = wants.state.map(|want| Ask {
+        key: "state",
+        what: want.to_string(),
+        far: false,
+        given: allowance.map(|allowance| match allowance {
+            Allowance::Crew(grants) => granted(want, grants.state, |given| given.quota.to_string()),
+            Allowance::Publisher(ceiling) => under(want.quota <= ceiling.state),
+        }),
+    });
+    let tasks = wants.tasks.map(|want| Ask {
+        key: "tasks",
+        what: want.to_string(),
+        far: false,
+        given: allowance.map(|allowance| match allowance {
+            Allowance::Crew(grants) => granted(want, grants.tasks, |given| given.children.to_string()),
+            Allowance::Publisher(ceiling) => under(want.children <= ceiling.children),
+        }),
+    });
     let tier = manifest.limits.tier.unwrap_or_default();
     let tier = match allowance {
         Some(Allowance::Publisher(ceiling)) => Some(Ask {
             key: "tier",
             what: format!("the tier `{tier}`"),
             far: false,
-            given: Some(if tier > ceiling.tier { PASSES } else { WITHIN }.to_owned()),
+            given: Some(under(tier <= ceiling.tier)),
         }),
         _ => None,
     };
     files
         .chain(sizes.into_iter().flatten())
+        .chain(state)
+        .chain(tasks)
         .chain(http)
         .chain(tier)
         .collect()
@@ -373,10 +393,23 @@ impl Allowance<'_> {
             Allowance::Crew(_) if given == Size(0) => "not granted".to_owned(),
             Allowance::Crew(_) if given < wanted => format!("granted: {given}"),
             Allowance::Crew(_) => "granted".to_owned(),
-            Allowance::Publisher(_) if given < wanted => PASSES.to_owned(),
-            Allowance::Publisher(_) => WITHIN.to_owned(),
+            Allowance::Publisher(_) => under(wanted <= given),
         }
     }
+}
+
+/// What a crew gives of a want that it may also leave out.
+fn granted<T: PartialOrd>(wanted: T, given: Option<T>, amount: impl Fn(&T) -> String) -> String {
+    match given {
+        None => "not granted".to_owned(),
+        Some(given) if given < wanted => format!("granted: {}", amount(&given)),
+        Some(_) => "granted".to_owned(),
+    }
+}
+
+/// Whether a publisher's ceiling holds a want.
+fn under(within: bool) -> String {
+    if within { WITHIN } else { PASSES }.to_owned()
 }
 
 const PASSES: &str = "passes the publisher's ceiling";
@@ -406,8 +439,14 @@ fn disagreements(scan: &Scan) -> Vec<String> {
         found.push(refused.message);
     }
     let wants = &manifest.wants;
-    if wants.artifacts > Size(0) && !imports(Capability::Artifacts.interface()) {
-        found.push("the manifest wants artifacts, which the component does not import".to_owned());
+    for (key, wanted, capability) in [
+        ("artifacts", wants.artifacts > Size(0), Capability::Artifacts),
+        ("state", wants.state.is_some(), Capability::State),
+        ("tasks", wants.tasks.is_some(), Capability::Tasks),
+    ] {
+        if wanted && !imports(capability.interface()) {
+            found.push(format!("the manifest wants {key}, which the component does not import"));
+        }
     }
     if (!wants.files.is_empty() || wants.workspace > Size(0)) && !imports("wasi:filesystem/") {
         found.push("the manifest wants files, and the component does not import wasi:filesystem".to_owned());
