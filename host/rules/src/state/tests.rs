@@ -264,7 +264,11 @@ fn events_of_trust(at: Time) -> Vec<Event> {
         release: keys(1),
         recovery: full.then(|| key(2)),
         plugins: full.then(|| ["b".parse().unwrap()].into()),
-        ceiling: Ceiling::default(),
+        ceiling: Ceiling {
+            state: Size(0),
+            children: 0,
+            ..Ceiling::default()
+        },
         expires,
     };
     let root = |full: bool| Root {
