@@ -50,6 +50,8 @@
 //! not ended are cancelled. So make a step that may be repeated harmless, or look first: [`state::compare_and_set`] with revision 0 writes only once.
 //! For an attempt that continues a lost one, `attempt` is the same as before.
 //!
+//! A checker has no record, and neither has a task that was submitted as ephemeral: there [`state`] and [`tasks`] refuse with `Denied`.
+//!
 //! A record holds up to 1,000,000 steps or 256 MiB. A task that goes on for ever begins a new one with [`tasks::continue_with`].
 
 #[doc(hidden)]

@@ -65,8 +65,8 @@ pub fn history(key: &str) -> Result<Vec<Version>, Error> {
 /// Write a key, whatever is there. Gives its new revision.
 ///
 /// # Errors
-/// The key has not 1 to 256 bytes or the value more than [`MAX_VALUE`], the quota is used up, the grant was taken back, the record of the task is
-/// full, or the host cannot write now ([`Error::Unavailable`]: trying again may help).
+/// The key has not 1 to 256 bytes or the value more than [`MAX_VALUE`], the quota is used up, the grant was taken back, the attempt has no record (it is
+/// a check, or its task is ephemeral) or a full one, or the host cannot write now ([`Error::Unavailable`]: trying again may help).
 pub fn put(key: &str, value: &[u8]) -> Result<u64, Error> {
     host::put(key, value)
 }
@@ -195,7 +195,9 @@ pub(crate) fn describe(error: Error) -> String {
         Error::Conflict(revision) => format!("the key has revision {revision}"),
         Error::InvalidInput => format!("a key has 1 to 256 bytes, a value at most {MAX_VALUE}"),
         Error::QuotaExceeded => "the state would grow over the quota of the grant".to_owned(),
-        Error::Denied => "the grant was taken back, or this is a check, which has no record".to_owned(),
+        Error::Denied => {
+            "the grant was taken back, or the attempt has no record: a check, an ephemeral task".to_owned()
+        }
         Error::RecordFull => "the record of the task is full; go on with tasks::continue_with".to_owned(),
         Error::Unavailable => "the host cannot read or write it now".to_owned(),
     }

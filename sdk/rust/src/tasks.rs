@@ -89,7 +89,8 @@ impl Ended {
 ///
 /// # Errors
 /// Nobody in the crew has one of the roles, the child is not valid, its number or place in the tree passes a bound, the grant was taken back, the
-/// record of the task is full, or the host has no room now ([`Error::Unavailable`]: trying again may help).
+/// attempt has no record (it is a check, or its task is ephemeral) or a full one, or the host has no room now ([`Error::Unavailable`]: trying again
+/// may help).
 pub fn spawn(child: &Child) -> Result<String, Error> {
     host::spawn(child)
 }
@@ -175,9 +176,11 @@ pub(crate) fn present() -> SystemTime {
 pub(crate) fn describe(error: Error) -> &'static str {
     match error {
         Error::NotFound => "nobody in the crew has one of the roles, or the task is not a child of this one",
-        Error::InvalidInput => "a text, a list or a time is too long, a role or an id is none, or nothing is awaited",
+        Error::InvalidInput => {
+            "a text, a list or a time is too long, a role, an id or an artifact is none, or nothing is awaited"
+        }
         Error::BudgetExceeded => "the grant's number of children is used up, or the tree is too deep or too large",
-        Error::Denied => "the grant was taken back, or this is a check, which has no record",
+        Error::Denied => "the grant was taken back, or the attempt has no record: a check, an ephemeral task",
         Error::RecordFull => "the record of the task is full; go on with tasks::continue_with",
         Error::Unavailable => "the host has no room now",
     }
