@@ -180,7 +180,7 @@ pub struct Wants {
 
 /// `state = { quota = "1MiB" }`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "`{ quota = \"1MiB\" }`")]
 pub struct StateWant {
     /// The most bytes, keys included, that the crew's state may hold for the agent still to be let write; zero lets it read only.
     #[n(0)]
@@ -199,7 +199,7 @@ impl std::fmt::Display for StateWant {
 
 /// `tasks = { children = 100 }`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "`{ children = 100 }`")]
 pub struct TasksWant {
     /// The most children that one run of a task may spawn; zero lets it sleep and continue only.
     #[n(0)]
@@ -207,12 +207,12 @@ pub struct TasksWant {
 }
 
 impl std::fmt::Display for TasksWant {
-    /// In words: `give its crew up to 100 tasks from each of its own, and wait`.
+    /// In words: `give its crew up to 100 tasks per run, and wait`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.children {
-            0 => f.write_str("wait, and go on for ever"),
-            1 => f.write_str("give its crew a task from each of its own, and wait"),
-            children => write!(f, "give its crew up to {children} tasks from each of its own, and wait"),
+            0 => f.write_str("wait, but give no tasks"),
+            1 => f.write_str("give its crew one task per run, and wait"),
+            children => write!(f, "give its crew up to {children} tasks per run, and wait"),
         }
     }
 }
