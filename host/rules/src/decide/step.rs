@@ -263,6 +263,8 @@ impl Decision<'_> {
             StepCall::Put { key, value, .. } if !is_key(&key) || value.len() > MAX_STATE_VALUE_BYTES => invalid,
             StepCall::Put { key, value, expected } => self.put(facts, name, quota, &key, value, expected),
             StepCall::Delete { key, .. } if !is_key(&key) => invalid,
+            // A quota of zero lets it read only.
+            StepCall::Delete { .. } if quota == 0 => StepResult::refused(Reason::QuotaExceeded),
             StepCall::Delete { key, expected } => self.delete(facts, name, &key, expected),
             StepCall::History { key } if !is_key(&key) => invalid,
             StepCall::History { .. } => {
