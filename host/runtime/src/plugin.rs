@@ -24,7 +24,7 @@ use crate::escape::escape;
 pub const MANIFEST_SECTION: &str = "skep:manifest";
 
 /// The interfaces of `skep:agent` that a component may import; the version is 0.1.
-const OURS: &[&str] = &["types", "log", "heartbeat", "context", "artifacts"];
+const OURS: &[&str] = &["types", "log", "heartbeat", "context", "artifacts", "state", "tasks"];
 /// The packages of WASI 0.2 that are linked for every component, because standard libraries import them unasked.
 const WASI: &[&str] = &["cli", "io", "clocks", "random", "filesystem", "sockets"];
 
