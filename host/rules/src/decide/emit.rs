@@ -92,7 +92,11 @@ impl Decision<'_> {
 
     /// Tells of an agent whose phase is another now, if it is.
     pub(super) fn agent_moved(&mut self, id: AgentId, before: Option<Phase>, reason: Option<Reason>) {
-        let Some((crew, before, phase)) = self.agent_stirred(id, before) else {
+        let Some(agent) = self.state.agent(id) else {
+            return;
+        };
+        let (crew, phase) = (agent.crew, agent.phase);
+        let Some(before) = before.filter(|before| *before != phase) else {
             return;
         };
         let entry = AuditEntry {
@@ -102,16 +106,8 @@ impl Decision<'_> {
             ..self.entry(Kind::AgentMoved, format!("{before} → {phase}"))
         };
         self.audit.push(entry);
-    }
-
-    /// The same without a word in the audit log; its crew, and from where to where it went.
-    fn agent_stirred(&mut self, id: AgentId, before: Option<Phase>) -> Option<(CrewId, Phase, Phase)> {
-        let agent = self.state.agent(id)?;
-        let (crew, phase) = (agent.crew, agent.phase);
-        let before = before.filter(|before| *before != phase)?;
         self.observed.stirred.insert(crew);
         self.notice(Some(crew), Changed::Agent { agent: id, phase });
-        Some((crew, before, phase))
     }
 
     pub(super) fn accept(&mut self, task: crate::task::Task) {
@@ -139,16 +135,11 @@ impl Decision<'_> {
         let Some(task) = self.state.task(id) else {
             return;
         };
-        let (crew, parent, before, ephemeral) = (task.crew, task.parent, task.state, task.ephemeral);
+        let (crew, parent, before) = (task.crew, task.parent, task.state);
         let released = task
             .held
             .clone()
             .filter(|_| !matches!(change, Change::Assigned(_) | Change::Started));
-        let agent = match (&change, &released) {
-            (Change::Assigned(held), _) | (_, Some(held)) => Some(held.lease.agent),
-            _ => None,
-        };
-        let phase = agent.and_then(|agent| self.phase(agent));
         match &change {
             Change::Assigned(_) => {}
             Change::Started => {
@@ -174,11 +165,8 @@ impl Decision<'_> {
         if let (Some(held), Some((reason, message))) = (&released, complaint) {
             self.attempt_failed(crew, held.lease, reason, &message);
         }
-        if let Some(agent) = agent {
-            match ephemeral {
-                true => drop(self.agent_stirred(agent, phase)),
-                false => self.agent_moved(agent, phase, None),
-            }
+        // READY and BUSY follow from leases: the entries of the tasks tell them.
+        if released.is_some() {
             self.observed.stirred.insert(crew);
         }
         self.told(id, before);
