@@ -451,7 +451,10 @@ impl State {
 
 /// Bytes of a value that cannot fail to encode: memory is the only sink.
 pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
-    minicbor::to_vec(value).expect("encoding into memory cannot fail")
+    // Most records fit, and growing in small steps costs more than the encoding.
+    let mut bytes = Vec::with_capacity(512);
+    minicbor::encode(value, &mut bytes).expect("encoding into memory cannot fail");
+    bytes
 }
 
 /// A value from bytes of ours.
