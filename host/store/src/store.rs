@@ -135,8 +135,8 @@ impl Store {
     }
 
     /// Appends a batch and returns the position of its last entry. Reads see it at once; the disk has it when
-    /// [`Store::wait`] for that position returns. Blocks only while [`Options::pending_bytes`] are waiting. An empty batch
-    /// changes nothing and returns the last position.
+    /// [`Store::wait`] for that position returns, or some milliseconds later where nobody waits. Blocks only while
+    /// [`Options::pending_bytes`] are waiting. An empty batch changes nothing and returns the last position.
     ///
     /// # Errors
     /// [`Error::OverLimit`] and [`Error::NoEntry`], changing nothing; [`Error::Failed`]; [`Error::Closed`].
@@ -150,16 +150,21 @@ impl Store {
             if waiting == 0 || waiting + bytes <= self.inner.pending_bytes {
                 break;
             }
+            shared.hurry(&mut pending);
             pending = shared.progress(pending);
         }
         if batch.entries.is_empty() {
             return Ok(pending.last);
         }
+        // Otherwise the writer has been woken for what is there already.
+        let first = pending.gathering.is_empty();
         pending.last = pending.last.plus(batch.entries.len().try_into().unwrap_or(u64::MAX));
         let position = pending.last;
         pending.gathering.add(batch, bytes);
         drop(pending);
-        shared.wake();
+        if first {
+            shared.wake();
+        }
         Ok(position)
     }
 
@@ -239,6 +244,10 @@ impl Store {
     /// # Errors
     /// [`Error::Failed`] or [`Error::Closed`] when it will never be.
     pub async fn wait(&self, position: Position) -> Result<(), Error> {
+        if self.durable() >= position {
+            return Ok(());
+        }
+        self.hurry();
         let ended = self
             .inner
             .durable
@@ -253,6 +262,12 @@ impl Store {
         Ok(())
     }
 
+    /// Has what was appended written at once, for somebody who waits for it by other means than [`Store::wait`].
+    pub fn hurry(&self) {
+        let shared = &self.inner.shared;
+        shared.hurry(&mut shared.lock());
+    }
+
     /// [`Store::wait`] for threads that may block.
     ///
     /// # Errors
@@ -260,6 +275,7 @@ impl Store {
     pub fn wait_blocking(&self, position: Position) -> Result<(), Error> {
         let mut pending = self.inner.shared.lock();
         while pending.durable < position {
+            self.inner.shared.hurry(&mut pending);
             pending.sound()?;
             if pending.ended {
                 return Err(Error::Closed);
@@ -277,6 +293,7 @@ impl Store {
         let mut pending = self.inner.shared.lock();
         let asked = pending.asked();
         while pending.committed < asked {
+            self.inner.shared.hurry(&mut pending);
             pending.sound()?;
             pending = self.inner.shared.progress(pending);
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -17,6 +18,14 @@ use crate::{Batch, Error, Position, Table, Write};
 
 /// Audit payloads expired in one transaction, so that a long expiry never holds up appends for long.
 const EXPIRED_AT_ONCE: usize = 1000;
+
+/// How long what nobody waits for is held back, so that it shares a commit with what comes after it: what a stream of events may be late by.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// Batches in one commit from which on many are at work at once: then the next ones are given [`GATHER`] to come together.
+const CROWD: usize = 8;
+/// What a crowd is held up by: a commit costs the processor much the same for ten batches as for a hundred.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Writes by table and key, the last one of each key; none deletes.
 pub(crate) type Writes = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
@@ -38,7 +47,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.checkpoint.is_none() && self.expire.is_none()
     }
 
@@ -84,6 +93,8 @@ pub(crate) struct Pending {
     /// The first failure, kept for everyone who comes later.
     failed: Option<Arc<str>>,
     closing: bool,
+    /// Somebody waits for what is gathered, or for room.
+    hurried: bool,
     /// The writer has committed what was left and gone.
     pub(crate) ended: bool,
 }
@@ -133,6 +144,7 @@ impl Shared {
             committed: 0,
             failed: None,
             closing: false,
+            hurried: false,
             ended: false,
         };
         Self {
@@ -156,6 +168,13 @@ impl Shared {
         self.work.notify_one();
     }
 
+    /// What is gathered is not to be held back: somebody waits for it.
+    pub(crate) fn hurry(&self, pending: &mut Pending) {
+        if !std::mem::replace(&mut pending.hurried, true) {
+            self.work.notify_one();
+        }
+    }
+
     pub(crate) fn close(&self) {
         self.lock().closing = true;
         self.work.notify_one();
@@ -174,6 +193,10 @@ impl Shared {
             }
             pending = self.work.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
+        let unhurried = |pending: &mut Pending| !pending.hurried && !pending.closing;
+        let waited = self.work.wait_timeout_while(pending, LINGER, unhurried);
+        let (mut pending, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        pending.hurried = false;
         pending.taken += 1;
         pending.committing = Arc::new(std::mem::take(&mut pending.gathering));
         Some(Arc::clone(&pending.committing))
@@ -211,7 +234,15 @@ impl Writer {
     /// Commits until the store is closed or a commit fails. A failed commit is never retried: after a failed sync the
     /// kernel may have dropped the pages, and a second sync would report a success that is none.
     pub(crate) fn run(mut self) {
-        while let Some(group) = self.shared.take() {
+        let mut crowded = false;
+        loop {
+            if crowded {
+                std::thread::sleep(GATHER);
+            }
+            let Some(group) = self.shared.take() else {
+                return;
+            };
+            crowded = group.batches.len() >= CROWD;
             // Should it ever panic, those who wait must hear of it: without the writer they would wait for ever.
             let committed = catch_unwind(AssertUnwindSafe(|| self.commit(&group)))
                 .unwrap_or_else(|_| Err(Error::Engine("the writer panicked".to_owned())));
