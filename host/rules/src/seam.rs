@@ -232,7 +232,7 @@ pub enum RunnerEvent {
         #[n(3)]
         message: String,
     },
-    /// An attempt has begun.
+    /// An attempt has begun. Of one that keeps no record and is over at once, only the end is told.
     #[n(2)]
     Started {
         /// Which.

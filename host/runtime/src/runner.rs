@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::Poll,
     time::Duration,
 };
 
@@ -393,8 +394,8 @@ impl Shared {
         let attempt = async move {
             match prepared {
                 Ok(prepared) => {
-                    shared.host.event(RunnerEvent::Started { lease });
-                    shared.run(prepared.begin(control, call, task, recorded)).await;
+                    let brief = !task.records;
+                    shared.run(prepared.begin(control, call, task, recorded), brief).await;
                 }
                 Err(end) => shared.ended(lease, unbegun(end)),
             }
@@ -414,11 +415,8 @@ impl Shared {
         }
         attempt.resume(lease.epoch, start.recorded);
         let shared = self.clone();
-        let going = async move {
-            shared.host.event(RunnerEvent::Started { lease });
-            shared.run(attempt).await;
-        };
-        self.tasks.spawn_on(going, &self.handle);
+        self.tasks
+            .spawn_on(async move { shared.run(attempt, false).await }, &self.handle);
     }
 
     /// Gives a lease to an attempt; false when it is another's.
@@ -434,8 +432,26 @@ impl Shared {
         seated
     }
 
-    async fn run(self: &Arc<Self>, mut attempt: Attempt) {
-        match attempt.run().await {
+    /// Runs an attempt until it ends or waits. That a brief one has begun is told only when it first gives way: of one that is over by then, its end
+    /// says so too.
+    async fn run(self: &Arc<Self>, mut attempt: Attempt, brief: bool) {
+        let lease = attempt.control().lease();
+        if !brief {
+            self.host.event(RunnerEvent::Started { lease });
+        }
+        let ran = {
+            let mut run = std::pin::pin!(attempt.run());
+            match std::future::poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await {
+                Poll::Ready(ran) => ran,
+                Poll::Pending => {
+                    if brief {
+                        self.host.event(RunnerEvent::Started { lease });
+                    }
+                    run.await
+                }
+            }
+        };
+        match ran {
             Ran::Ended(ended) => self.ended(attempt.control().lease(), ended),
             Ran::Waiting => self.park(attempt),
         }
@@ -580,7 +596,7 @@ mod tests {
     use skep_rules::{
         plan::{Outcome, Payload},
         quantity::{Fuel, Millis, Size},
-        seam::Call,
+        seam::{Call, TaskView},
     };
 
     use super::*;
@@ -840,6 +856,28 @@ mod tests {
         }
         trial.start(100, Call::Execute);
         trial.started(100);
+    }
+
+    #[test]
+    fn a_brief_attempt_is_told_of_once_and_a_long_one_when_it_begins() {
+        let trial = Trial::new();
+        let start = |epoch: u64| {
+            trial.runner.command(RunnerCommand::Start {
+                lease: lease(epoch),
+                call: Call::Execute,
+                task: TaskView {
+                    records: false,
+                    ..crate::trial::task(b"")
+                },
+                recorded: 0,
+            });
+        };
+        trial.warm(&agent("i32.const 1024"), 1, effective(|_| {})).unwrap();
+        start(1);
+        assert!(matches!(trial.ended(1).0, End::Finished(_)));
+        trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
+        start(2);
+        trial.started(2);
     }
 
     #[test]
