@@ -240,6 +240,8 @@ pub const REQUEST: Millis = Millis(30_000);
 pub const GRACE: Millis = Millis(5_000);
 /// Logs of attempts in one page: together less than 1 MiB.
 pub const MAX_LOG_PAGE: usize = 10;
+/// Bytes of the database that a host keeps in memory. It appends, and what is read again was written lately; the rest the system's own cache holds.
+pub const STORE_CACHE_BYTES: usize = 16 << 20;
 /// Entries after which the records are written as a checkpoint: what a start replays in a fraction of a second.
 pub const CHECKPOINT_ENTRIES: usize = 20_000;
 /// Bytes of entries after which the records are written as a checkpoint.

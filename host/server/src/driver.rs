@@ -105,8 +105,8 @@ pub(crate) struct Driver {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) feed: Feed,
-    /// Who waits for the end of which task. Bounded by the number of connections.
-    waiters: Mutex<BTreeMap<TaskId, Vec<oneshot::Sender<()>>>>,
+    /// Who waits for the end of which task. Bounded by the number of connections. May be locked under the shard's lock, never around it.
+    waiters: Mutex<BTreeMap<TaskKey, Waiting>>,
     runner: OnceLock<Arc<Runner>>,
     /// The next wake-up has become earlier.
     sooner: Notify,
@@ -125,6 +125,20 @@ pub(crate) struct Driver {
     /// Plugins that nobody signed are taken and run.
     pub(crate) unsigned: bool,
 }
+
+/// The key of a task in [`TASKS`].
+type TaskKey = [u8; 16];
+
+/// Who waits for the end of a task.
+#[derive(Debug, Default)]
+struct Waiting {
+    senders: Vec<oneshot::Sender<Option<Ended>>>,
+    /// The task's row, once it has ended and until that is durable.
+    row: Option<Ended>,
+}
+
+/// The encoded record of a task that has ended.
+pub(crate) type Ended = Arc<[u8]>;
 
 #[derive(Debug)]
 struct Core {
@@ -383,23 +397,43 @@ impl Driver {
         self.checkpoint_of(&mut *self.core()?)
     }
 
-    /// Registers for the end of a task. Read the task after, not before.
-    pub(crate) fn wait_for(&self, task: TaskId) -> oneshot::Receiver<()> {
+    /// Registers for the durable end of a task; look whether it has ended after, not before. What comes is its record, unless it ended before this.
+    pub(crate) fn wait_for(&self, task: TaskId) -> oneshot::Receiver<Option<Ended>> {
         let (sender, receiver) = oneshot::channel();
         let mut waiters = self.waiters();
-        let waiting = waiters.entry(task).or_default();
-        waiting.retain(|waiter| !waiter.is_closed());
-        waiting.push(sender);
+        let senders = &mut waiters.entry(task.to_bytes()).or_default().senders;
+        senders.retain(|waiter| !waiter.is_closed());
+        senders.push(sender);
         receiver
+    }
+
+    /// Keeps what those will be told who wait for tasks that ended in a decision; whether there are any.
+    fn keep_ends(&self, writes: &[facts::Write]) -> bool {
+        let mut ended = writes
+            .iter()
+            .filter(|write| write.table == facts::Table::Tasks)
+            .peekable();
+        if ended.peek().is_none() {
+            return false;
+        }
+        let mut any = false;
+        let mut waiters = self.waiters();
+        for write in ended {
+            if let Some(waiting) = waiters.get_mut(write.key.as_slice()) {
+                waiting.row = write.value.as_deref().map(Ended::from);
+                any = true;
+            }
+        }
+        any
     }
 
     /// Forgets waiters of a task that have given up.
     pub(crate) fn stop_waiting(&self, task: TaskId) {
         let mut waiters = self.waiters();
-        if let Some(waiting) = waiters.get_mut(&task) {
-            waiting.retain(|waiter| !waiter.is_closed());
-            if waiting.is_empty() {
-                waiters.remove(&task);
+        if let Some(waiting) = waiters.get_mut(&task.to_bytes()) {
+            waiting.senders.retain(|waiter| !waiter.is_closed());
+            if waiting.senders.is_empty() {
+                waiters.remove(&task.to_bytes());
             }
         }
     }
@@ -466,16 +500,20 @@ impl Driver {
     fn release(&self, durable: Position) -> Result<(), Error> {
         let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         let released = self.core()?.shard.durable(durable.0);
-        for (position, notices) in &released {
-            self.feed.push(*position, notices);
-            for notice in notices {
-                if let Changed::Task { task, state, .. } = notice.what
-                    && state.is_ended()
-                {
-                    for waiter in self.waiters().remove(&task).unwrap_or_default() {
-                        // One that has given up needs no telling.
-                        let _gone = waiter.send(());
-                    }
+        for (position, notices) in released {
+            let ended = notices.iter().filter_map(|notice| match notice.what {
+                Changed::Task { task, state, .. } if state.is_ended() => Some(task),
+                _ => None,
+            });
+            let woken: Vec<Waiting> = ended
+                .filter_map(|task| self.waiters().remove(&task.to_bytes()))
+                .collect();
+            // First, so that whoever is told finds it there.
+            self.feed.push(position, notices);
+            for Waiting { senders, row } in woken {
+                for waiter in senders {
+                    // One that has given up needs no telling.
+                    let _gone = waiter.send(row.clone());
                 }
             }
         }
@@ -512,6 +550,7 @@ impl Driver {
                 });
             // Deletions first: a key that is used again in this batch stays.
             let expired = std::mem::take(&mut core.expired).into_iter();
+            let awaited = self.keep_ends(&output.writes);
             let written = output.writes.into_iter().map(put).chain(riders).chain(writes);
             let batch = Batch {
                 entries: output.entries,
@@ -519,6 +558,9 @@ impl Driver {
                 writes: expired.chain(written).collect(),
             };
             let appended = self.store.append(batch).inspect_err(|error| self.fail(error))?;
+            if awaited {
+                self.store.hurry();
+            }
             if appended != decided.position {
                 let why = format!(
                     "the journal is at {} and the shard at {}",
@@ -638,7 +680,7 @@ impl Driver {
         row.map(|bytes| decode(&bytes)).transpose()
     }
 
-    fn waiters(&self) -> MutexGuard<'_, BTreeMap<TaskId, Vec<oneshot::Sender<()>>>> {
+    fn waiters(&self) -> MutexGuard<'_, BTreeMap<TaskKey, Waiting>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

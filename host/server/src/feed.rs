@@ -29,7 +29,8 @@ pub(crate) struct Feed {
 
 #[derive(Debug)]
 struct Ring {
-    events: VecDeque<Event>,
+    /// As they were decided: most are never read, so what clients see is made for those that are.
+    events: VecDeque<(Place, Notice)>,
     /// Everything up to here is not in the ring: what happened before the host started, and what fell out of it.
     floor: Place,
 }
@@ -48,24 +49,24 @@ impl Feed {
     }
 
     /// Adds what became durable at a position; what comes at the same position again goes after it.
-    pub(crate) fn push(&self, position: u64, notices: &[Notice]) {
+    pub(crate) fn push(&self, position: u64, notices: Vec<Notice>) {
+        let told = !notices.is_empty();
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = ring.events.back();
-        let mut place = newest.map_or(ring.floor, |event| (event.position, event.index));
+        let mut place = ring.events.back().map_or(ring.floor, |(place, _)| *place);
         for notice in notices {
             place = match place {
                 (at, index) if at == position => (position, index.saturating_add(1)),
                 _ => (position, 0),
             };
-            ring.events.push_back(event(place, notice));
+            ring.events.push_back((place, notice));
             if ring.events.len() > MAX_EVENTS
-                && let Some(oldest) = ring.events.pop_front()
+                && let Some((oldest, _)) = ring.events.pop_front()
             {
-                ring.floor = (oldest.position, oldest.index);
+                ring.floor = oldest;
             }
         }
         drop(ring);
-        if !notices.is_empty() {
+        if told {
             self.newest.send_replace(place);
         }
     }
@@ -76,10 +77,9 @@ impl Feed {
         if after < ring.floor {
             return Err(Gone);
         }
-        let start = ring
-            .events
-            .partition_point(|event| (event.position, event.index) <= after);
-        Ok(ring.events.iter().skip(start).take(limit).cloned().collect())
+        let start = ring.events.partition_point(|(place, _)| *place <= after);
+        let events = ring.events.iter().skip(start).take(limit);
+        Ok(events.map(|(place, notice)| event(*place, notice)).collect())
     }
 
     /// Follows the place of the newest event.
@@ -148,8 +148,8 @@ mod tests {
         let feed = Feed::after(7);
         assert_eq!(feed.read((7, u32::MAX), 10), Ok(Vec::new()));
         assert_eq!(feed.read((6, 0), 10), Err(Gone));
-        feed.push(9, &[notice(), notice()]);
-        feed.push(10, &[notice()]);
+        feed.push(9, vec![notice(), notice()]);
+        feed.push(10, vec![notice()]);
         let places = |after| {
             let events = feed.read(after, 10).unwrap();
             events
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(places((9, 0)), [(9, 1), (10, 0)]);
         assert_eq!(*feed.watch().borrow(), (10, 0));
         for position in 11..=(10 + MAX_EVENTS as u64) {
-            feed.push(position, &[notice()]);
+            feed.push(position, vec![notice()]);
         }
         assert_eq!(feed.read((9, 0), 1), Err(Gone));
         assert_eq!(feed.read((10, 0), 1).unwrap()[0].position, 11);

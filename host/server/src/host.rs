@@ -12,7 +12,7 @@ use std::{
 
 use skep_rules::{
     grant::Ceiling,
-    limits::{MAX_PENDING_BYTES, MAX_UPLOAD_BYTES},
+    limits::{MAX_PENDING_BYTES, MAX_UPLOAD_BYTES, STORE_CACHE_BYTES},
     quantity::Time,
     reason::Reason,
     shard::Shard,
@@ -374,6 +374,7 @@ pub fn store_options() -> skep_store::Options {
     skep_store::Options {
         blob_bytes: MAX_UPLOAD_BYTES,
         pending_bytes: MAX_PENDING_BYTES,
+        cache_bytes: STORE_CACHE_BYTES,
         ..skep_store::Options::default()
     }
 }

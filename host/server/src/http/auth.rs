@@ -11,13 +11,13 @@ use axum::{
 };
 use skep_rules::{id::Digest, reason::Reason};
 
-use super::problem::Refusal;
+use super::{problem::Refusal, serve};
 use crate::host::Shared;
 
 /// What answers without a token.
 const PUBLIC: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
 
-/// Refuses what must not go further.
+/// Refuses what must not go further, and bounds the time of what may.
 pub(super) async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     if let Err(refusal) = place(headers, request.uri().host()) {
@@ -27,7 +27,7 @@ pub(super) async fn check(State(shared): State<Arc<Shared>>, request: Request, n
         let detail = "the request carries no token, or not the right one";
         return Refusal::new(Reason::Unauthenticated, detail).into_response();
     }
-    next.run(request).await
+    serve::limit_time(request, next).await
 }
 
 /// Host and Origin name this machine by a loopback name.

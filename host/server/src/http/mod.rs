@@ -98,7 +98,6 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .fallback(|| async { problem::Refusal::no_route() })
         .method_not_allowed_fallback(|| async { problem::Refusal::no_method() })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::check))
-        .layer(middleware::from_fn(serve::limit_time))
         .layer(CatchPanicLayer::custom(|_| {
             problem::Refusal::panicked().into_response()
         }))

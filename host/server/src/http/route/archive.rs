@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use skep_rules::{id::TaskId, quantity::Millis, task::Task};
+use skep_rules::{id::TaskId, quantity::Millis, state::State, task::Task};
 use skep_store::{Position, Range};
 
 use super::blocking;
@@ -47,23 +47,30 @@ pub(super) async fn ended(
     wait: Millis,
     mut timer: Pin<&mut tokio::time::Sleep>,
 ) -> Answer<Task> {
-    let mut patient = wait > Millis(0);
-    loop {
-        let end = patient.then(|| driver.wait_for(id));
-        let (task, position) = fetch(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
-        let Some(mut end) = end.filter(|_| !task.state.is_ended()) else {
-            driver.stop_waiting(id);
-            driver.store.wait(position).await?;
-            return Ok(task);
+    if wait > Millis(0) {
+        let mut end = driver.wait_for(id);
+        let lives = |state: &State| state.task(id).is_some_and(|task| !task.state.is_ended());
+        let (lives, _) = driver.read(lives)?;
+        let told = if lives {
+            tokio::select! {
+                told = &mut end => told.ok().flatten(),
+                () = timer.as_mut() => None,
+                () = driver.stopping.cancelled() => None,
+                () = driver.failed.cancelled() => None,
+            }
+        } else {
+            None
         };
-        patient = tokio::select! {
-            told = &mut end => told.is_ok(),
-            () = timer.as_mut() => false,
-            () = driver.stopping.cancelled() => false,
-            () = driver.failed.cancelled() => false,
-        };
+        if let Some(row) = told {
+            // It was told because it is durable.
+            return Ok(decode(&row)?);
+        }
         drop(end);
+        driver.stop_waiting(id);
     }
+    let (task, position) = fetch(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
+    driver.store.wait(position).await?;
+    Ok(task)
 }
 
 /// The task that an id or a unique prefix means.
