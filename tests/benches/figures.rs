@@ -44,6 +44,7 @@ const FIGURES: &[Figure] = &[
     ("bomb", compile::bomb),
     ("journal", journal::journal),
     ("tasks", tasks::tasks),
+    ("ephemeral", tasks::ephemeral),
     ("latency", tasks::latency),
     ("memory", tasks::memory),
     ("verify", verify::verify),

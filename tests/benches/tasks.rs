@@ -183,18 +183,26 @@ pub(crate) fn tasks() -> Vec<Value> {
     vec![throughput(&task(), "synced")]
 }
 
+/// The same, of tasks whose submitter asks for no durability.
+pub(crate) fn ephemeral() -> Vec<Value> {
+    let mut task = task();
+    task["durability"] = json!("ephemeral");
+    vec![throughput(&task, "ephemeral")]
+}
+
 fn throughput(task: &Value, durability: &str) -> Value {
     let ready = Ready::new();
     let request = ready.request(task);
     ready.load(CLIENTS, &request, 1, Duration::ZERO, |asked| asked < 50);
     let end = Instant::now() + LOAD;
+    let before = cpu(ready.host.pid());
     let (samples, took) = time(|| ready.load(CLIENTS, &request, 1, Duration::ZERO, move |_| Instant::now() < end));
-    let completed = samples.len();
+    let (completed, cpu) = (samples.len(), cpu(ready.host.pid()) - before);
     let (p50, p99) = percentiles(samples);
     json!({
         "value": round(completed as f64 / took.as_secs_f64(), 0), "unit": "tasks/s", "p50": round(p50 / 1e3, 2), "p99": round(p99 / 1e3, 2),
         "percentiles_unit": "ms", "n": completed, "in_flight": CLIENTS, "agents": AGENTS, "threads": threads(&ready),
-        "durability": durability, "floor_us": ready.floor, "load_from": "one thread of the bench"
+        "host_cpu_us_each": round(cpu * 1e6 / completed as f64, 0), "durability": durability, "floor_us": ready.floor, "load_from": "one thread of the bench"
     })
 }
 
@@ -243,6 +251,20 @@ fn threads(ready: &Ready) -> Option<u64> {
 /// What a process holds in memory, in MiB.
 fn rss(pid: u32) -> f64 {
     status(pid, "VmRSS:").expect("the process lives") as f64 / 1024.0
+}
+
+/// Seconds of processor time that a process has used, in the kernel too.
+fn cpu(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    let ticks: Vec<u64> = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse().ok())
+        .collect();
+    // A tick is a hundredth of a second wherever Linux runs.
+    ticks.iter().sum::<u64>() as f64 / 100.0
 }
 
 fn status(pid: u32, field: &str) -> Option<u64> {
