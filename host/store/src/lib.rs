@@ -39,6 +39,7 @@ mod redb;
 mod restore;
 mod seal;
 mod store;
+mod upgrade;
 mod writer;
 
 pub use audit::{AUDIT_BYTES, AuditHead, AuditRow};

@@ -8,8 +8,8 @@ use crate::frame::Hash;
 use crate::seal::{opened, sealed};
 use crate::{Error, Position};
 
-/// The format that this release writes, and the only one it reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The format that this release writes. The first, whose rows had no seals, is brought to it when a store is opened.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Where journal and audit stand. Every commit replaces it and names the one it replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -71,8 +71,7 @@ impl Head {
 
     /// The head that a row holds.
     pub(crate) fn decode(row: &[u8]) -> Result<Self, Error> {
-        let damaged = |error: minicbor::decode::Error| Error::damaged("head", error.to_string());
-        let Format { format } = minicbor::decode(row).map_err(damaged)?;
+        let format = format_of(row)?;
         if format != FORMAT {
             return Err(Error::Format {
                 what: "store",
@@ -80,8 +79,23 @@ impl Head {
                 known: FORMAT,
             });
         }
-        minicbor::decode(&opened(META, HEAD, row.to_vec())?).map_err(damaged)
+        Self::unsealed(&opened(META, HEAD, row.to_vec())?)
     }
+
+    /// The head that the bytes of a row hold, without its seal.
+    pub(crate) fn unsealed(row: &[u8]) -> Result<Self, Error> {
+        minicbor::decode(row).map_err(damaged)
+    }
+}
+
+/// The format of the store whose head is in a row.
+pub(crate) fn format_of(row: &[u8]) -> Result<u32, Error> {
+    let Format { format } = minicbor::decode(row).map_err(damaged)?;
+    Ok(format)
+}
+
+fn damaged(error: minicbor::decode::Error) -> Error {
+    Error::damaged("head", error.to_string())
 }
 
 impl Head {

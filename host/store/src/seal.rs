@@ -26,12 +26,15 @@ pub(crate) fn sealed(table: Table, key: &[u8], value: &[u8]) -> Vec<u8> {
     row
 }
 
+/// Whether a row is as it was written, its seal included.
+pub(crate) fn is_sealed(table: Table, key: &[u8], row: &[u8]) -> bool {
+    row.split_last_chunk::<SEAL>()
+        .is_some_and(|(value, found)| seal(table, key, value) == *found)
+}
+
 /// The value of a stored row, refusing one that is not as it was written.
 pub(crate) fn opened(table: Table, key: &[u8], mut row: Vec<u8>) -> Result<Vec<u8>, Error> {
-    let sound = row
-        .split_last_chunk::<SEAL>()
-        .is_some_and(|(value, found)| seal(table, key, value) == *found);
-    if !sound {
+    if !is_sealed(table, key, &row) {
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         let at = format!("table {}, key {key}: its bytes do not match its seal", table.name());
         return Err(Error::damaged("row", at));

@@ -20,6 +20,7 @@ use crate::frame::{Entries, Entry};
 use crate::overlay::Overlay;
 use crate::record::Head;
 use crate::seal::opened;
+use crate::upgrade::upgrade;
 use crate::writer::{Group, Shared, Writer};
 use crate::{AuditHead, AuditRow, Batch, Blobs, Error, Memory, Position, Range, Recovered, Redb, Table};
 
@@ -447,6 +448,7 @@ impl Drop for Inner {
 
 /// Raises the fence in the head row, writing the first one in a new store: from here on no earlier owner can commit.
 fn take_over(engine: &dyn Engine) -> Result<(Head, Vec<u8>), Error> {
+    upgrade(engine)?;
     let found = Head::read(&*engine.snapshot()?)?;
     let (mut head, before) = match found {
         Some((head, row)) => (head, Some(row)),

@@ -1,5 +1,5 @@
-//! Files that earlier releases wrote, opened and read whole. `tests/fixtures/format-1` holds a store and a backup of the first
-//! format; when the format changes it stays as it is, and another directory joins it. To write one:
+//! Files that earlier releases wrote, opened and read whole. `tests/fixtures` has a directory per format: the first has a store,
+//! the second a backup beside it. When the format changes they stay as they are, and another joins them. To write one:
 //! `SKEP_FIXTURE=DIR cargo test -p skep-store --test compat`.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
@@ -17,8 +17,8 @@ const CHECKPOINT: Position = Position(40);
 const EXPIRED: u64 = 10;
 const BLOB: &[u8] = b"a blob of the first format\n";
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
+fn fixture(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/format-{format}"))
 }
 
 fn open(path: &Path) -> (Store, Recovered) {
@@ -110,16 +110,29 @@ fn check_backup(file: &Path, to: &Path) {
 }
 
 #[test]
-fn a_store_and_a_backup_of_the_first_format_are_read_whole() {
+fn stores_of_every_format_are_read_whole_and_go_on() {
+    for format in [1, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("store");
+        // The fixture itself stays as it was written.
+        fs::create_dir_all(copy.join("blobs")).unwrap();
+        fs::copy(fixture(format).join("store/store.redb"), copy.join("store.redb")).unwrap();
+        let blob = format!("blobs/{}", Digest::of(BLOB));
+        fs::copy(fixture(format).join("store").join(&blob), copy.join(&blob)).unwrap();
+        check(open(&copy));
+        // What was brought to the present format is opened as such.
+        Store::open(&copy, Options::default())
+            .unwrap()
+            .0
+            .verify_tables()
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_backup_of_the_second_format_is_restored_whole() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = directory.path().join("store");
-    // The fixture itself stays as it was written.
-    fs::create_dir_all(copy.join("blobs")).unwrap();
-    fs::copy(fixture().join("store/store.redb"), copy.join("store.redb")).unwrap();
-    let blob = format!("blobs/{}", Digest::of(BLOB));
-    fs::copy(fixture().join("store").join(&blob), copy.join(&blob)).unwrap();
-    check(open(&copy));
-    check_backup(&fixture().join("host.backup"), &directory.path().join("restored"));
+    check_backup(&fixture(2).join("host.backup"), &directory.path().join("restored"));
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn an_unknown_format_is_named() {
     edit(directory.path(), META, b"head", |row| row[1] = 9);
     assert!(matches!(
         open(directory.path()).unwrap_err(),
-        Error::Format { found: 9, known: 1, .. }
+        Error::Format { found: 9, known: 2, .. }
     ));
     edit(directory.path(), META, b"head", |row| row.truncate(4));
     assert!(matches!(
