@@ -23,7 +23,7 @@ use skep_rules::{
     manifest::Manifest,
     plan::{Artifact, Payload},
     plugin::Plugin,
-    quantity::{Size, Time},
+    quantity::{Millis, Size, Time},
     reason::Reason,
     seam::{Export, HostCall, HostReply, Lease, RunnerCommand, RunnerEvent, StepReply},
     shard::{Output, Shard},
@@ -63,6 +63,8 @@ struct Memory {
     dies: Option<Dies>,
     dead: bool,
     crashes: u64,
+    /// How far this world's clock is ahead of the machine's: where everybody waits, nobody has to.
+    ahead: Millis,
 }
 
 /// When a host dies.
@@ -92,7 +94,8 @@ impl World {
         }
         let command = build(&mut memory);
         let facts = memory.facts(&command);
-        let output = memory.shard.submit(now(), &facts, command).expect("nothing is refused");
+        let now = memory.now();
+        let output = memory.shard.submit(now, &facts, command).expect("nothing is refused");
         let reply = memory.append(output);
         self.perform(memory);
         Some(reply)
@@ -116,7 +119,9 @@ impl World {
     fn tick(&self) {
         let mut memory = self.lock();
         if !memory.dead {
-            let output = memory.shard.tick(now());
+            memory.skip();
+            let now = memory.now();
+            let output = memory.shard.tick(now);
             memory.append(output);
             self.perform(memory);
         }
@@ -142,7 +147,8 @@ impl World {
         (memory.shard, memory.rows) = (shard, rows);
         memory.outbox.clear();
         (memory.dead, memory.crashes) = (false, memory.crashes + 1);
-        let output = memory.shard.resume(now());
+        let now = memory.now();
+        let output = memory.shard.resume(now);
         memory.append(output);
         self.perform(memory);
     }
@@ -157,6 +163,21 @@ fn keep(rows: &mut BTreeMap<(Table, Vec<u8>), Vec<u8>>, write: &facts::Write) {
 }
 
 impl Memory {
+    fn now(&self) -> Time {
+        now().after(self.ahead)
+    }
+
+    /// Lets the time pass to which everybody waits, if nobody works.
+    fn skip(&mut self) {
+        let mut tasks = self.shard.state().tasks();
+        if !self.dead && tasks.all(|task| task.held.is_none() && task.state != TaskState::Ready) {
+            let waits = self.shard.state().tasks().filter_map(|task| task.wait.as_ref()?.until);
+            if let Some(until) = waits.min() {
+                self.ahead = self.ahead.max(Millis(until.0.saturating_sub(now().0)));
+            }
+        }
+    }
+
     fn id(&mut self) -> u128 {
         self.ids += 1;
         self.ids << 16
@@ -183,9 +204,7 @@ impl Memory {
 
     fn page(&self, page: &Page) -> Vec<(Vec<u8>, Vec<u8>)> {
         let rows = self.rows.iter().filter(|((table, key), _)| {
-            *table == page.table
-                && key.starts_with(&page.prefix)
-                && page.after.as_ref().is_none_or(|after| key > after)
+            *table == page.table && key.starts_with(&page.prefix) && page.after.as_ref().is_none_or(|after| key > after)
         });
         let mut rows: Vec<_> = rows.map(|((_, key), row)| (key.clone(), row.clone())).collect();
         if page.reverse {
@@ -217,13 +236,20 @@ impl Memory {
 
     fn record(&self, lease: Lease, from: u64) -> Result<Vec<Recorded>, Reason> {
         let state = self.shard.state();
-        let task = state.crew_of(&lease).and_then(|_| state.task(lease.task)).ok_or(Reason::Fenced)?;
+        let task = state
+            .crew_of(&lease)
+            .and_then(|_| state.task(lease.task))
+            .ok_or(Reason::Fenced)?;
         let (first, bytes) = match state.tail(task.id).filter(|tail| tail.first <= from) {
             Some(tail) => (tail.first, tail.bytes.clone()),
             None => {
-                let range = (Table::Steps, record_key(task.id, task.run, 0))..=(Table::Steps, record_key(task.id, task.run, from));
+                let range = (Table::Steps, record_key(task.id, task.run, 0))
+                    ..=(Table::Steps, record_key(task.id, task.run, from));
                 let ((_, key), bytes) = self.rows.range(range).next_back().expect("the piece is there");
-                let first = key.last_chunk().map(|number| u64::from_be_bytes(*number)).expect("a number");
+                let first = key
+                    .last_chunk()
+                    .map(|number| u64::from_be_bytes(*number))
+                    .expect("a number");
                 (first, bytes.clone())
             }
         };
@@ -243,14 +269,26 @@ impl Host for World {
             RunnerEvent::Warmed { agent, generation } => Command::Warmed { agent, generation },
             RunnerEvent::WarmFailed { message, .. } => panic!("the guest is not ready: {message}"),
             RunnerEvent::Started { lease } => Command::AttemptStarted { lease },
-            RunnerEvent::Ended { lease, end, usage, denials, .. } => Command::AttemptEnded {
-                children: (0..children_of(&end)).map(|_| TaskId::new(self.lock().id(), 0)).collect(),
+            RunnerEvent::Ended {
+                lease,
+                end,
+                usage,
+                denials,
+                ..
+            } => Command::AttemptEnded {
+                children: (0..children_of(&end))
+                    .map(|_| TaskId::new(self.lock().id(), 0))
+                    .collect(),
                 lease,
                 end,
                 usage,
                 denials,
             },
-            RunnerEvent::Beats { beats } => return self.lock().shard.beats(now(), &beats),
+            RunnerEvent::Beats { beats } => {
+                let mut memory = self.lock();
+                let now = memory.now();
+                return memory.shard.beats(now, &beats);
+            }
             RunnerEvent::CacheRefused { .. } => return,
         };
         self.decide(|_| command);
@@ -280,7 +318,11 @@ impl Host for World {
 
     fn record(&self, lease: Lease, from: u64) -> Result<Vec<Recorded>, Reason> {
         let memory = self.lock();
-        if memory.dead { Err(Reason::Fenced) } else { memory.record(lease, from) }
+        if memory.dead {
+            Err(Reason::Fenced)
+        } else {
+            memory.record(lease, from)
+        }
     }
 
     fn call(&self, call: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
@@ -290,7 +332,12 @@ impl Host for World {
             Some(StepReply::Fenced | StepReply::Waiting) => Some(Reason::Fenced),
         };
         let reply = match call {
-            HostCall::PutArtifact { lease, step, bytes, media } => {
+            HostCall::PutArtifact {
+                lease,
+                step,
+                bytes,
+                media,
+            } => {
                 let artifact = Artifact {
                     digest: Digest::of(&bytes),
                     size: bytes.len() as u64,
@@ -300,7 +347,13 @@ impl Host for World {
                 let refused = observed(lease, step, StepCall::PutArtifact(artifact.clone()));
                 refused.map_or(HostReply::Artifact(artifact), HostReply::Refused)
             }
-            HostCall::ReadArtifact { lease, step, digest, offset, length } => {
+            HostCall::ReadArtifact {
+                lease,
+                step,
+                digest,
+                offset,
+                length,
+            } => {
                 let read = self.lock().blobs.get(&digest).cloned();
                 let call = StepCall::ReadArtifact {
                     digest,
@@ -324,7 +377,7 @@ impl Host for World {
 struct Outcome {
     result: Option<Value>,
     failure: Option<Reason>,
-    /// Keys and values of the crew, revisions aside: tasks interleave.
+    /// Keys and values of the crew, revisions aside, because tasks interleave, and times.
     state: BTreeMap<String, Vec<u8>>,
 }
 
@@ -345,6 +398,7 @@ fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
             dies: None,
             dead: false,
             crashes: 0,
+            ahead: Millis(0),
         }),
         runner: OnceLock::new(),
     });
@@ -386,10 +440,20 @@ fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
         task.filter(|task| !memory.dead && (task.state.is_ended() || task.state == TaskState::Paused))
     });
     let memory = world.lock();
-    let state = memory.rows.iter().filter(|((table, _), _)| *table == Table::State).map(|((_, key), row)| {
-        let value: skep_rules::step::Value = minicbor::decode(row).expect("a value");
-        (String::from_utf8(key.clone()).expect("keys are text"), value.bytes)
-    });
+    let state = memory
+        .rows
+        .iter()
+        .filter(|((table, _), _)| *table == Table::State)
+        .map(|((_, key), row)| {
+            let value: skep_rules::step::Value = minicbor::decode(row).expect("a value");
+            let key = String::from_utf8(key.clone()).expect("keys are text");
+            let bytes = if key.ends_with("clock") {
+                b"a time".to_vec()
+            } else {
+                value.bytes
+            };
+            (key, bytes)
+        });
     let outcome = Outcome {
         result: ended.result.as_ref().map(|result| match result {
             Payload::Inline(bytes) => serde_json::from_slice(bytes).expect("a program tells JSON"),
@@ -519,7 +583,11 @@ fn programs_that_are_killed_at_every_step_end_as_if_nobody_had() {
         let program = json!(program(&mut dice, 2));
         let told = |how: &str| format!("SKEP_PROGRAM_SEED={seed} repeats it, {how}: {program}");
         let (expected, taken, _) = run(&program, seed, None);
-        assert!(expected.result.is_some() || expected.failure.is_some(), "{}", told("undisturbed"));
+        assert!(
+            expected.result.is_some() || expected.failure.is_some(),
+            "{}",
+            told("undisturbed")
+        );
         let (killed, _, crashes) = run(&program, seed, Some(Dies::AtEach));
         assert_eq!(killed, expected, "{}", told("killed behind each step"));
         kills += crashes;
@@ -532,4 +600,22 @@ fn programs_that_are_killed_at_every_step_end_as_if_nobody_had() {
         }
     }
     assert!(kills > 0 && steps > 0, "{kills} kills at {steps} steps");
+}
+
+#[test]
+fn a_long_workflow_is_equal_to_its_undisturbed_twin() {
+    // Three levels, some three hundred steps, twenty minutes of sleep on each level, and on the first a wait for the others.
+    let work = json!({"loop": {"times": 10, "program": [{"add": {"key": "/sum", "by": 1}}, {"put": {"key": "n", "value": "x"}}]}});
+    let sleep = json!({"sleep": {"ms": 1_200_000}});
+    let leaf = json!([work, sleep, {"get": {"key": "n"}}]);
+    let branch = json!([work, {"spawn": {"program": leaf}}, {"spawn": {"program": leaf}}, sleep, {"await-all": {"timeout": null}}, work]);
+    let program = json!([
+        work, {"store": {"text": "long"}}, {"spawn": {"program": branch}}, {"spawn": {"program": branch}}, {"await-all": {"timeout": null}},
+        sleep, {"clock": {"key": "clock", "reads": 300}}, {"load": {"artifact": 0}}, {"random": {"key": "random"}}, work,
+    ]);
+    let (expected, taken, _) = run(&program, 7, None);
+    assert!(expected.result.is_some() && taken >= 200, "{taken} steps: {expected:?}");
+    let (killed, _, crashes) = run(&program, 7, Some(Dies::AtEach));
+    assert!(crashes >= 20, "{crashes} crashes");
+    assert_eq!(killed, expected);
 }

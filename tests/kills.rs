@@ -150,7 +150,8 @@ fn killed_at_random_moments_nothing_is_lost_and_nothing_happens_twice() {
     let mut host = Host::start();
     host.crew("program", PROGRAM, WANTS, GRANTS);
     let (ledger, door) = (Ledger::default(), Mutex::new(None));
-    let open = |host: &Host| *door.lock().expect("nobody panicked") = Some(Door(host.address.clone(), host.token.clone()));
+    let open =
+        |host: &Host| *door.lock().expect("nobody panicked") = Some(Door(host.address.clone(), host.token.clone()));
     // Some three tasks a kill: there is always work under way, and the rest comes to its end soon after the last one.
     let most = kills * 3;
     host = std::thread::scope(|scope| {
@@ -205,7 +206,10 @@ fn judge(host: &Host, ledger: &Ledger, most: usize) {
     assert_eq!(total["state"], "COMPLETED", "{total}");
     let text = total["result"]["seen"].to_string();
     let counted = COUNTS * most as u64;
-    assert!(text.contains(&format!("\"{counted}\"")), "{counted} counts, and the host says {text}");
+    assert!(
+        text.contains(&format!("\"{counted}\"")),
+        "{counted} counts, and the host says {text}"
+    );
     for (id, ends) in ends(host) {
         assert_eq!(ends, 1, "{id} ended so often");
     }
@@ -252,6 +256,8 @@ fn a_host_that_is_stopped_and_goes_on_loses_nothing() {
 
 fn signal(host: &Host, name: &str) {
     let pid = host.pid().to_string();
-    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
+    let sent = std::process::Command::new("kill")
+        .args([&format!("-{name}"), &pid])
+        .status();
     assert!(sent.expect("kill runs").success());
 }

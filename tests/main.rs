@@ -32,12 +32,16 @@ mod demo;
 mod disk;
 /// Data directories that no host can use, explained.
 mod doctor;
+/// Programs over all steps, killed at each, beside undisturbed twins.
+mod equivalence;
 /// The examples, as their READMEs have them.
 mod examples;
 /// The readers of what strangers write, on files that nobody wrote.
 mod fuzz;
 /// An install, killed at each of its writes.
 mod install_crash;
+/// `kill -9` at random moments under load, and a ledger of what was promised.
+mod kills;
 /// The lines of the README, typed.
 mod readme;
 /// What survives `kill -9`.

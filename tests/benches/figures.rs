@@ -21,8 +21,10 @@ mod demo;
 mod harness;
 mod journal;
 mod metering;
+mod recover;
 mod revoke;
 mod sandbox;
+mod steps;
 mod tasks;
 mod verify;
 
@@ -45,7 +47,12 @@ const FIGURES: &[Figure] = &[
     ("journal", journal::journal),
     ("tasks", tasks::tasks),
     ("ephemeral", tasks::ephemeral),
+    ("workflow3", steps::workflow3),
     ("latency", tasks::latency),
+    ("steps", steps::steps),
+    ("replay", steps::replay),
+    ("recover", recover::recover),
+    ("waiting", steps::waiting),
     ("memory", tasks::memory),
     ("verify", verify::verify),
     ("revoke", revoke::revoke),

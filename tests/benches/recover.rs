@@ -96,7 +96,10 @@ fn write(data: &Path) -> u64 {
     });
     let checkpoint = journal.shard.checkpoint();
     let position = Position(checkpoint.position);
-    journal.store.checkpoint(position, checkpoint.records).expect("a checkpoint is taken");
+    journal
+        .store
+        .checkpoint(position, checkpoint.records)
+        .expect("a checkpoint is taken");
     journal.entries = 0;
     while journal.entries < ENTRIES {
         journal.run(MAX_SUBMISSION as u64, |_, lease| Command::AttemptEnded {
@@ -154,7 +157,10 @@ impl Journal {
     }
 
     fn submit(&mut self, command: Command) {
-        let output = self.shard.submit(self.now, &Facts::default(), command).expect("nothing is refused");
+        let output = self
+            .shard
+            .submit(self.now, &Facts::default(), command)
+            .expect("nothing is refused");
         self.perform(output);
     }
 
