@@ -369,9 +369,9 @@ impl Index {
         }
     }
 
-    /// Whether a live task depends on one of a tree.
-    pub(crate) fn is_leaned_on(&self, root: TaskId) -> bool {
-        self.leaning.contains_key(&root)
+    /// Whether a live task depends on this one.
+    pub(crate) fn is_depended_on(&self, task: TaskId) -> bool {
+        self.dependents.contains_key(&task)
     }
 
     /// What follows for others from the end of a task.

@@ -131,9 +131,9 @@ pub const MAX_STATE_VALUE_BYTES: usize = 64 << 10;
 pub const MAX_STATE_PAGE: usize = 100;
 /// Names of crews that have had state: what is known of each stays in memory.
 pub const MAX_NAMESPACES: usize = 10_000;
-/// Older revisions of a key that stay readable.
+/// How far back the revisions of a key stay readable, its newest one included.
 pub const STATE_HISTORY: u64 = 64;
-/// For how long they do.
+/// For how long those do that were replaced.
 pub const STATE_HISTORY_AGE: Millis = Millis(24 * 3_600_000);
 /// The most that a plugin may want of the state: it is on the disk, and in every backup.
 pub const MAX_STATE_QUOTA: Size = Size(1 << 30);

@@ -108,7 +108,7 @@ impl Shard {
         self.observed.stirred.extend(self.state.crews().map(|crew| crew.id));
         let mut decision = Decision::new(&mut self.state, &mut self.observed, now);
         decision.resume();
-        let parts = Parts::of(decision);
+        let parts = Parts::of(decision, self.unfinished);
         self.output(parts, Reply::Done, now)
     }
 
@@ -119,7 +119,7 @@ impl Shard {
     pub fn submit(&mut self, now: Time, facts: &Facts, command: Command) -> Result<Output, Rejection> {
         let mut decision = Decision::new(&mut self.state, &mut self.observed, now);
         let reply = decision.decide(facts, command)?;
-        let parts = Parts::of(decision);
+        let parts = Parts::of(decision, self.unfinished);
         Ok(self.output(parts, reply, now))
     }
 
@@ -127,7 +127,7 @@ impl Shard {
     pub fn tick(&mut self, now: Time) -> Output {
         let mut decision = Decision::new(&mut self.state, &mut self.observed, now);
         decision.tick();
-        let parts = Parts::of(decision);
+        let parts = Parts::of(decision, self.unfinished);
         self.output(parts, Reply::Done, now)
     }
 
@@ -234,9 +234,9 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(decision: Decision<'_>) -> Self {
+    fn of(decision: Decision<'_>, unfinished: bool) -> Self {
         Parts {
-            unfinished: decision.is_unfinished(),
+            unfinished: decision.is_unfinished(unfinished),
             entries: decision.entries,
             audit: decision.audit,
             writes: decision.writes,

@@ -273,7 +273,7 @@ impl Decision<'_> {
             max_retries: node.max_retries.unwrap_or(DEFAULT_RETRIES),
             dependencies,
             seed: retry::child_seed(
-                parent.seed,
+                parent.run_seed(),
                 u64::from(parent.planned_from) + parent.children.len() as u64 + index,
             ),
             order: self.state.next_order() + index,

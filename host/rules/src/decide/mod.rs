@@ -76,6 +76,8 @@ pub(crate) struct Decision<'a> {
     over: Vec<(TaskId, bool)>,
     /// Records that may still be moved before others have a turn.
     stride: usize,
+    /// What follows was looked at; what an earlier decision has left over with it.
+    settled: bool,
     /// The host takes plugins that nobody signed.
     unsigned: bool,
 }
@@ -96,6 +98,7 @@ impl<'a> Decision<'a> {
             suspects: Vec::new(),
             over: Vec::new(),
             stride: crate::limits::MAX_STRIDE,
+            settled: false,
         }
     }
 
@@ -164,11 +167,11 @@ impl<'a> Decision<'a> {
                 child,
             } => {
                 let (reply, follows) = self.step_of(facts, lease, number, call, child);
-                if !follows {
+                match follows {
+                    true => Ok(reply),
                     // The usual case, many times a task: nothing else moves.
-                    return Ok(reply);
+                    false => return Ok(reply),
                 }
-                Ok(reply)
             }
             Command::CacheRefused { digest, why } => Ok(self.cache_refused(digest, &why)),
         };

@@ -37,11 +37,12 @@ impl Decision<'_> {
         }
         self.sweep();
         self.archive();
+        self.settled = true;
     }
 
-    /// Whether work is left that nothing but another tick would take up.
-    pub(crate) fn is_unfinished(&self) -> bool {
-        self.stride == 0
+    /// Whether work is left that nothing but another tick would take up, where some was left before.
+    pub(crate) fn is_unfinished(&self, before: bool) -> bool {
+        self.stride == 0 || before && !self.settled
     }
 
     /// One step of the stride; false when it is used up.
@@ -79,11 +80,12 @@ impl Decision<'_> {
         };
         let open = |id: &&TaskId| self.state.task(**id).is_some_and(|task| !task.state.is_ended());
         let left: Vec<TaskId> = task.children.iter().filter(open).copied().collect();
-        let (archives, root) = (continues && !task.children.is_empty(), task.root);
+        let archives = continues && !task.children.is_empty();
         for child in left {
             self.cancel_tree(child, "the run that spawned it is over");
         }
-        if archives && !self.state.index.is_leaned_on(root) {
+        let needed = |task: &&Task| task.id != id && self.state.index.is_depended_on(task.id);
+        if archives && !self.state.tree(id).iter().any(needed) {
             self.emit(Event::PartsArchived { task: id });
         }
     }

@@ -254,8 +254,8 @@ impl Decision<'_> {
                 ..
             } => {
                 let newest = facts.value.clone().filter(|value| value.revision == revision);
-                let old = facts.old.clone().filter(|old| old.until > now).map(|old| old.value);
-                match newest.or(old) {
+                let old = facts.old.clone().filter(|old| is_kept(facts, old, now));
+                match newest.or(old.map(|old| old.value)) {
                     Some(value) => StepResult::Value(Some(value)),
                     None => StepResult::refused(Reason::NotFound),
                 }
@@ -272,7 +272,9 @@ impl Decision<'_> {
                     .page
                     .iter()
                     .filter_map(|(_, row)| decode("an older value", row).ok());
-                let old = rows.filter(|old: &Replaced| old.until > now).map(|old| old.value);
+                let old = rows
+                    .filter(|old: &Replaced| is_kept(facts, old, now))
+                    .map(|old| old.value);
                 let all = facts.value.clone().into_iter().chain(old);
                 StepResult::Versions(all.map(|value| (value.revision, value.at)).collect())
             }
@@ -470,6 +472,12 @@ fn list(facts: &Facts, name: &Name, prefix: &str, after: Option<&str>, limit: u3
         keys: rows.collect(),
         more: facts.page.len() > limit,
     }
+}
+
+/// Whether an older value is still to be read. The rows of those that are not may be there: a key that comes again begins with a higher revision.
+fn is_kept(facts: &Facts, old: &Replaced, now: Time) -> bool {
+    let newest = facts.value.as_ref().map_or(0, |value| value.revision);
+    old.until > now && old.value.revision.saturating_add(STATE_HISTORY) > newest
 }
 
 /// Whether a text can be a key: the rules refuse what the runner should have refused.

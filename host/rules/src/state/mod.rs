@@ -359,7 +359,7 @@ impl State {
             Event::TaskAccepted(task) => task.ephemeral,
             Event::TaskMoved { task, .. } => self.is_ephemeral(*task),
             Event::AttemptUsed { lease, .. } | Event::AttemptFenced { lease } => self.is_ephemeral(lease.task),
-            Event::TreeArchived { root } => self.is_ephemeral(*root),
+            Event::TreeArchived { root: task } | Event::PartsArchived { task } => self.is_ephemeral(*task),
             _ => false,
         }
     }

@@ -18,6 +18,14 @@ mod plans;
 #[cfg(test)]
 mod revocation;
 #[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod stepping;
+#[cfg(test)]
+mod steps;
+#[cfg(test)]
 mod submissions;
 #[cfg(test)]
 mod trust;
+#[cfg(test)]
+mod waits;
