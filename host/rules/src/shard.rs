@@ -136,7 +136,7 @@ impl Shard {
     pub fn hand_back(&mut self, now: Time) -> Output {
         let mut decision = Decision::new(&mut self.state, &mut self.observed, now);
         decision.hand_back();
-        let parts = Parts::of(decision);
+        let parts = Parts::of(decision, self.unfinished);
         self.output(parts, Reply::Done, now)
     }
 

@@ -53,6 +53,8 @@ impl Decision<'_> {
         }
         // What was let finish in a tree that has failed has not finished.
         self.sweep();
+        // What else follows, the next start looks at.
+        self.settled = true;
         if back > 0 {
             let entry = self.entry(Kind::HostStopped, format!("{back} attempts were given back"));
             self.audit.push(entry);

@@ -65,15 +65,21 @@ fn an_attempt_that_was_lost_or_that_the_host_failed_is_continued() {
 }
 
 #[test]
-fn a_restart_continues_runs() {
-    let mut bench = Bench::stepping();
-    let (id, child) = stepped(&mut bench);
-    let view = bench.given(id).1;
-    bench.now = bench.now.after(Millis(5_000));
-    bench.start_with(id, |_| {});
-    assert_eq!((bench.recorded(id), bench.given(id).1), (2, view));
-    assert_eq!(bench.is(child), TaskState::Assigned);
-    bench.answer(id, get("a"));
+fn a_restart_continues_runs_and_so_does_a_stop_in_order() {
+    for in_order in [false, true] {
+        let mut bench = Bench::stepping();
+        let (id, child) = stepped(&mut bench);
+        let (view, attempts) = (bench.given(id).1, bench.record(id).attempts);
+        bench.now = bench.now.after(Millis(5_000));
+        if in_order {
+            bench.stop();
+        }
+        bench.start_with(id, |_| {});
+        assert_eq!((bench.recorded(id), bench.given(id).1), (2, view));
+        assert_eq!(bench.is(child), TaskState::Assigned);
+        bench.answer(id, get("a"));
+        assert_eq!(bench.record(id).attempts, attempts + u32::from(!in_order));
+    }
 }
 
 #[test]

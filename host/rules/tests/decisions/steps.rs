@@ -213,10 +213,12 @@ fn the_newest_revisions_stay_readable_for_a_day() {
     bench.answer(id, delete("b", None));
     bench.answer(id, put("a", b"", None));
     let after = kept(&mut bench);
-    assert_eq!(
-        (after[0], &after[1..]),
-        (STATE_HISTORY + 11 + 8, &newest[..newest.len() - 1])
-    );
+    let (first, last) = (STATE_HISTORY + 20, STATE_HISTORY + 10);
+    let expected: Vec<u64> = [first].into_iter().chain((21..=last).rev()).collect();
+    assert_eq!(after, expected, "without a gap of its own making");
+    for gone in [19, 20] {
+        assert_eq!(bench.answer(id, get_old("a", gone)), refused(Reason::NotFound));
+    }
 
     let mut bench = Bench::stepping();
     let id = bench.task(|_| {});

@@ -69,31 +69,41 @@ impl Disk {
 
     /// Several rows, pending writes first.
     pub(crate) fn page(&self, page: &Page) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut rows: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        for ((table, key), value) in &self.rows {
-            if *table == page.table {
-                rows.insert(key, Some(value));
-            }
-        }
-        for batch in &self.pending {
-            if let Batch::Decision { writes, .. } = batch {
-                for write in writes.iter().filter(|write| write.table == page.table) {
-                    rows.insert(&write.key, write.value.as_ref());
-                }
-            }
-        }
-        let mut found: Vec<_> = rows
-            .into_iter()
-            .filter(|(key, _)| {
-                key.starts_with(&page.prefix) && page.after.as_ref().is_none_or(|after| *key > &after[..])
-            })
-            .filter_map(|(key, value)| Some((key.to_vec(), value?.clone())))
-            .collect();
+        let mut found: Vec<_> = self.beginning_with(page.table, &page.prefix).into_iter().collect();
+        found.retain(|(key, _)| page.after.as_ref().is_none_or(|after| key > after));
         if page.reverse {
             found.reverse();
         }
         found.truncate(page.limit);
         found
+    }
+
+    /// A table, pending writes first.
+    pub(crate) fn rows(&self, table: Table) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.beginning_with(table, &[])
+    }
+
+    fn beginning_with(&self, table: Table, prefix: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let begins = |of: Table, key: &[u8]| of == table && key.starts_with(prefix);
+        let durable = self.rows.range((table, prefix.to_vec())..);
+        let durable = durable.take_while(|((of, key), _)| begins(*of, key));
+        let mut rows: BTreeMap<_, _> = durable.map(|((_, key), row)| (key.clone(), row.clone())).collect();
+        for batch in &self.pending {
+            let Batch::Decision { writes, .. } = batch else {
+                continue;
+            };
+            for write in writes.iter().filter(|write| begins(write.table, &write.key)) {
+                match &write.value {
+                    Some(row) => drop(rows.insert(write.key.clone(), row.clone())),
+                    None => drop(rows.remove(&write.key)),
+                }
+            }
+        }
+        rows
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable
     }
 
     pub(crate) fn pending(&self) -> usize {

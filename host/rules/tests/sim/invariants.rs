@@ -16,6 +16,7 @@ pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
     let state = shard.state();
     leases(state);
     paused(state);
+    records(state);
     let unfinished = shard.next_wake(now) == Some(now) && shard.is_unfinished();
     if !unfinished {
         for task in state.tasks().filter(|task| !task.state.is_ended()) {
@@ -72,7 +73,29 @@ fn paused(state: &State) {
     for task in state.tasks().filter(|task| task.state == TaskState::Paused) {
         assert!(task.held.is_none() && task.not_before.is_none(), "{task:?}");
         let reason = task.failure.as_ref().map(|failure| failure.reason);
-        assert_eq!(reason, Some(Reason::Revoked), "{task:?}");
+        // Only what has a record waits for whoever can continue it.
+        let for_its_record = matches!(reason, Some(Reason::NotFound | Reason::Diverged)) && task.pinned.is_some();
+        assert!(reason == Some(Reason::Revoked) || for_its_record, "{task:?}");
+    }
+}
+
+/// A run has a record from its first step to its end, and a component that alone may continue it.
+fn records(state: &State) {
+    for task in state.tasks() {
+        let tail = state.tail(task.id);
+        assert_eq!(tail.is_some(), task.steps > 0 && !task.state.is_ended(), "{task:?}");
+        assert!(tail.is_none_or(|tail| tail.first < task.steps), "{task:?}");
+        assert!(
+            task.steps == 0 || (task.pinned.is_some() && task.stepped >= task.began && !task.ephemeral),
+            "{task:?}"
+        );
+        if let Some(wait) = &task.wait {
+            assert!(
+                task.state == TaskState::Waiting && task.held.is_none() && task.pinned.is_some(),
+                "{task:?}"
+            );
+            assert!(wait.until.is_some() || !wait.tasks.is_empty(), "{task:?}");
+        }
     }
 }
 
@@ -96,7 +119,19 @@ fn cause(shard: &Shard, task: &Task) -> bool {
     };
     match task.state {
         TaskState::Pending => task.dependencies.iter().any(live),
-        TaskState::Waiting => task.parts().iter().any(live),
+        TaskState::Waiting => match &task.wait {
+            // A child of which the end is enough wakes it in the decision that ends it.
+            Some(wait) => {
+                let open = wait.tasks.iter().filter(|id| live(id)).count();
+                let all_open = open == wait.tasks.len();
+                assert!(
+                    wait.tasks.is_empty() || (open > 0 && (wait.all || all_open)),
+                    "{task:?} has slept on"
+                );
+                open > 0 || wait.until.is_some_and(timer)
+            }
+            None => task.children.iter().any(live),
+        },
         TaskState::Ready => servant(state, task, |agent| agent.phase.may_serve()),
         TaskState::Assigned | TaskState::Running => lease(),
         TaskState::RetryWait => task.not_before.is_some_and(timer),
@@ -136,10 +171,12 @@ fn servant(state: &State, task: &Task, such: impl Fn(&Agent) -> bool) -> bool {
             && if export == Export::Checker {
                 task.executed_by != Some(agent.id)
             } else {
+                let pinned = task.pinned.is_none_or(|pinned| pinned == member.digest);
                 let alone = export == Export::Executor && task.check && checkers == [agent.id];
                 task.agent.is_none_or(|only| only == agent.id)
                     && (task.roles.is_empty() || !task.roles.is_disjoint(&member.roles))
                     && !alone
+                    && pinned
             }
     })
 }
@@ -170,9 +207,9 @@ fn doomed(state: &State) {
     {
         let mut above = task.parent;
         while let Some(parent) = above.and_then(|id| state.task(id)) {
-            let failed = parent.state == TaskState::Waiting && parent.parts().iter().any(bad);
+            let failed = parent.is_split() && parent.parts().iter().any(bad);
             assert!(
-                !failed || task.state == TaskState::Waiting,
+                !failed || task.is_split(),
                 "{task:?} goes on though {} has failed",
                 parent.id
             );

@@ -10,10 +10,18 @@ mod faults;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod program;
+#[cfg(test)]
+mod runner;
+#[cfg(test)]
 mod world;
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, sync::Mutex};
+
     use super::world::World;
 
     const SEEDS: u64 = 200;
@@ -27,7 +35,7 @@ mod tests {
     impl Drop for Seed {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                eprintln!("the failing seed is {}", self.0);
+                eprintln!("the failing seed is {0}; SKEP_SIM_SEED={0} runs it alone", self.0);
             }
         }
     }
@@ -43,21 +51,45 @@ mod tests {
         world
     }
 
-    #[test]
+    /// A number given to the test run.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the number of seeds is an argument of the test run"
+        reason = "which seeds are run is an argument of the test run"
     )]
-    fn nothing_is_lost_and_nothing_happens_twice() {
-        let seeds = std::env::var("SKEP_SIM_SEEDS")
-            .ok()
-            .map_or(SEEDS, |n| n.parse().expect("a number of seeds"));
-        let mut seen = std::collections::BTreeMap::<&str, u64>::new();
-        for seed in REGRESSIONS.iter().copied().chain(0..seeds) {
-            for (what, count) in run(seed).seen {
-                *seen.entry(what).or_default() += count;
+    fn given(name: &str) -> Option<u64> {
+        std::env::var(name).ok().map(|n| n.parse().expect("a number"))
+    }
+
+    /// Runs seeds on every core, and says how often what was seen.
+    fn run_all(seeds: impl Iterator<Item = u64> + Send) -> BTreeMap<&'static str, u64> {
+        let (seeds, seen) = (Mutex::new(seeds), Mutex::new(BTreeMap::new()));
+        let next = || seeds.lock().ok().and_then(|mut seeds| seeds.next());
+        let work = || {
+            while let Some(seed) = next() {
+                let world = run(seed);
+                let mut seen = seen.lock().unwrap();
+                for (what, count) in world.seen {
+                    *seen.entry(what).or_default() += count;
+                }
             }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(work);
+            }
+        });
+        seen.into_inner().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_lost_and_nothing_happens_twice() {
+        if let Some(seed) = given("SKEP_SIM_SEED") {
+            drop(run(seed));
+            return;
         }
+        let seeds = given("SKEP_SIM_SEEDS").unwrap_or(SEEDS);
+        let first = given("SKEP_SIM_FIRST").unwrap_or(0);
+        let seen = run_all(REGRESSIONS.iter().copied().chain(first..first + seeds));
         for what in super::world::MUST_BE_SEEN {
             assert!(
                 seen.contains_key(what) || seeds < SEEDS,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use skep_rules::{
     agent::{Agent, Phase},
     audit::{AuditEntry, Kind},
-    command::{Command, Consent, Idempotency, NewTask, children_of},
+    command::{Command, Consent, Idempotency, NewTask},
     crew::CrewManifest,
     crew_record::CrewPhase,
     decide::Reply,
@@ -18,12 +18,11 @@ use skep_rules::{
     limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
     manifest::Manifest,
     metadata::{Document as _, Index, Keys, Revocations, Root},
-    plan::Payload,
     plugin::Plugin,
     quantity::{Fuel, Millis, Size, Time},
     reason::Reason,
     rejection::Rejection,
-    seam::{Beat, Call, End, Export, Lease, RunnerCommand},
+    seam::{Export, Lease},
     shard::{Output, Shard},
     state::State,
     task::{Task, TaskState},
@@ -34,6 +33,8 @@ use crate::{
     disk::Disk,
     faults::{Luck, ROLES},
     invariants,
+    ledger::Ledger,
+    runner::Runner,
 };
 
 /// What the default seeds must have shown at least once, or the simulation proves little.
@@ -68,6 +69,25 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "ephemeral task between synced ones",
     "stopped host",
     "given back",
+    "spawned",
+    "written",
+    "conflict",
+    "refused step",
+    "over its quota",
+    "over its budget",
+    "doubled step",
+    "fenced step",
+    "not heard of",
+    "parked",
+    "woken by a child",
+    "woken by time",
+    "given back to who kept it",
+    "continued with its record",
+    "read from rows",
+    "continued in another run",
+    "diverged",
+    "full disk",
+    "crash while starting",
 ];
 
 /// What plugins there are, and what they export.
@@ -81,15 +101,18 @@ const PLUGINS: &[(&str, &[Export])] = &[
 pub(crate) struct World {
     pub(crate) luck: Luck,
     pub(crate) seen: BTreeMap<&'static str, u64>,
-    now: Time,
-    shard: Shard,
-    disk: Disk,
-    runner: Runner,
+    pub(crate) now: Time,
+    pub(crate) shard: Shard,
+    pub(crate) disk: Disk,
+    pub(crate) runner: Runner,
+    pub(crate) ledger: Ledger,
+    /// Attempts that were overtaken, as the audit log was told.
+    pub(crate) fenced: usize,
     /// When an index revoked a file.
     fell: BTreeMap<Digest, Time>,
     /// Agents of such files that were found to be let finish, and when first.
     draining: BTreeMap<AgentId, Time>,
-    faulty: bool,
+    pub(crate) faulty: bool,
     /// Answers that wait for the disk.
     owed: Vec<(u64, Promise)>,
     /// What clients were told: tasks accepted, keys used.
@@ -106,14 +129,6 @@ enum Promise {
     Accepted(Vec<TaskId>, Option<(String, Digest)>),
 }
 
-#[derive(Default)]
-struct Runner {
-    running: BTreeMap<Lease, Call>,
-    /// Messages on their way to the shard, and the life of the host in which they were sent.
-    mail: Vec<(u64, Command)>,
-    life: u64,
-}
-
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut world = World {
@@ -123,6 +138,8 @@ impl World {
             shard: Shard::default(),
             disk: Disk::default(),
             runner: Runner::default(),
+            ledger: Ledger::default(),
+            fenced: 0,
             fell: BTreeMap::new(),
             draining: BTreeMap::new(),
             faulty: true,
@@ -138,7 +155,7 @@ impl World {
         world
     }
 
-    fn saw(&mut self, what: &'static str) {
+    pub(crate) fn saw(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
 
@@ -160,9 +177,10 @@ impl World {
             96 => self.beat(),
             97 => self.stop(),
             98 => self.deliver_stale(),
+            _ if self.luck.percent(20) => self.fill_disk(),
             _ => self.crash(),
         }
-        if self.luck.percent(25) {
+        if self.luck.percent(10) {
             assert!(
                 self.shard.state().index_is_right(),
                 "the index is a function of the records"
@@ -179,18 +197,13 @@ impl World {
             if self.shard.state().tasks().all(|task| task.state.is_ended()) {
                 break;
             }
-            let leases: Vec<Lease> = self.runner.running.keys().copied().collect();
-            for lease in leases {
-                self.finish(lease);
-            }
+            self.let_work();
             // Whoever is paused waits for a person, who now and then gives it up.
             while self.is_any_paused() {
                 self.resume();
                 self.cancel_paused();
             }
-            while !self.runner.mail.is_empty() {
-                self.deliver();
-            }
+            self.let_work();
             if let Some(wake) = self.shard.next_wake(self.now) {
                 self.now = self.now.max(wake);
             }
@@ -209,7 +222,22 @@ impl World {
         for id in accepted {
             assert!(self.ending(id).is_some(), "{id} was accepted and is nowhere");
         }
+        self.ledger.check_state(&self.disk, &self.shard);
+        self.ledger.check_records(&self.disk, &self.shard);
         self.replay_is_the_same();
+    }
+
+    /// Every attempt comes to its end, or to where it waits, and every message arrives.
+    fn let_work(&mut self) {
+        while !(self.runner.mail.is_empty() && self.runner.running.is_empty()) {
+            let leases: Vec<Lease> = self.runner.running.keys().copied().collect();
+            for lease in leases {
+                self.advance(lease);
+            }
+            while !self.runner.mail.is_empty() {
+                self.deliver();
+            }
+        }
     }
 
     /// Everything that is remembered, for comparing runs.
@@ -217,7 +245,7 @@ impl World {
         format!("{:?} {:?} {:?}", self.now, self.ended, self.seen)
     }
 
-    fn submit(&mut self, command: Command) -> Result<Reply, Rejection> {
+    pub(crate) fn submit(&mut self, command: Command) -> Result<Reply, Rejection> {
         let needs = command.needs(self.shard.state());
         let facts = Facts {
             idempotency: needs
@@ -258,6 +286,7 @@ impl World {
 
     fn perform(&mut self, output: Output) -> Reply {
         self.note_ephemeral(&output);
+        self.note_fenced(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
@@ -303,158 +332,6 @@ impl World {
         }
     }
 
-    /// What the runner makes of a command.
-    fn told(&mut self, command: RunnerCommand) {
-        match command {
-            RunnerCommand::Warm { agent, .. } if self.faulty && self.luck.percent(5) => {
-                self.send(Command::WarmFailed {
-                    agent: agent.agent,
-                    generation: agent.generation,
-                    reason: Reason::CompileLimit,
-                    message: "too large".into(),
-                });
-                self.saw("FAILED agent");
-            }
-            RunnerCommand::Warm { agent, .. } => self.send(Command::Warmed {
-                agent: agent.agent,
-                generation: agent.generation,
-            }),
-            RunnerCommand::Start { .. } if self.faulty && self.luck.percent(3) => self.saw("lost"),
-            RunnerCommand::Start { lease, call, .. } => {
-                self.send(Command::AttemptStarted { lease });
-                self.runner.running.insert(lease, call);
-            }
-            RunnerCommand::Cancel { lease } => {
-                if self.runner.running.remove(&lease).is_some() {
-                    self.ends(lease, End::Cancelled);
-                }
-            }
-            RunnerCommand::Forget { agent } => {
-                let gone: Vec<Lease> = self
-                    .runner
-                    .running
-                    .keys()
-                    .filter(|lease| lease.agent == agent)
-                    .copied()
-                    .collect();
-                for lease in gone {
-                    self.runner.running.remove(&lease);
-                    self.ends(lease, End::Cancelled);
-                }
-            }
-            RunnerCommand::Drain { .. } => {}
-        }
-    }
-
-    fn send(&mut self, message: Command) {
-        self.runner.mail.push((self.runner.life, message));
-    }
-
-    fn ends(&mut self, lease: Lease, end: End) {
-        let children = (0..children_of(&end))
-            .map(|_| TaskId::new(self.luck.wide(), 1))
-            .collect();
-        let ended = Command::AttemptEnded {
-            lease,
-            usage: self.luck.usage(),
-            denials: self.luck.denials(),
-            children,
-            end,
-        };
-        self.send(ended);
-    }
-
-    /// A random attempt comes to its end, or dies without a word.
-    fn work(&mut self) {
-        let leases: Vec<Lease> = self.runner.running.keys().copied().collect();
-        if let Some(lease) = self.luck.pick(&leases).copied() {
-            if self.luck.percent(5) {
-                self.runner.running.remove(&lease);
-                self.saw("lost");
-            } else {
-                self.finish(lease);
-            }
-        }
-    }
-
-    fn finish(&mut self, lease: Lease) {
-        if let Some(call) = self.runner.running.remove(&lease) {
-            let end = self.luck.end(&call, self.faulty);
-            self.ends(lease, end);
-        }
-    }
-
-    /// A message arrives: in any order, sometimes twice.
-    fn deliver(&mut self) {
-        if self.runner.mail.is_empty() {
-            return self.work();
-        }
-        let at = self.luck.index(self.runner.mail.len());
-        let (life, command) = if self.faulty && self.luck.percent(5) {
-            self.runner.mail[at].clone()
-        } else {
-            self.runner.mail.swap_remove(at)
-        };
-        let reply = self.arrive(command);
-        assert!(
-            life == self.runner.life || reply == Reply::Fenced,
-            "a life that is over has no say"
-        );
-    }
-
-    /// What no shard ever asked for.
-    fn deliver_stale(&mut self) {
-        let lease = self.runner.running.keys().next().copied();
-        if let Some(lease) = lease {
-            let stale = [
-                Lease {
-                    epoch: lease.epoch - 1,
-                    ..lease
-                },
-                Lease {
-                    generation: lease.generation + 1,
-                    ..lease
-                },
-            ];
-            let lease = *self.luck.pick(&stale).unwrap();
-            let usage = self.luck.usage();
-            self.arrive(Command::AttemptEnded {
-                lease,
-                end: End::Finished(skep_rules::plan::Outcome::Done(Payload::Inline(vec![]))),
-                usage,
-                denials: vec![],
-                children: vec![],
-            });
-        }
-    }
-
-    fn arrive(&mut self, command: Command) -> Reply {
-        let current = match &command {
-            Command::AttemptEnded { lease, .. } | Command::AttemptStarted { lease } => {
-                let task = self.shard.state().task(lease.task);
-                Some(
-                    task.and_then(|task| task.held.as_ref())
-                        .is_some_and(|held| held.lease == *lease),
-                )
-            }
-            _ => None,
-        };
-        let before: Vec<Task> = self.shard.state().tasks().cloned().collect();
-        let reply = self.submit(command).expect("what a runner says is never refused");
-        if let Some(current) = current {
-            assert_eq!(
-                reply == Reply::Fenced,
-                !current,
-                "exactly what does not hold the task is fenced"
-            );
-        }
-        if reply == Reply::Fenced {
-            assert!(self.shard.state().tasks().eq(&before), "what is fenced changes nothing");
-            self.saw("fenced");
-        }
-        reply
-    }
-
     fn pass(&mut self) {
         let most = [100, 2_000, 10_000, 200_000][self.luck.index(4)];
         self.now = self.now.after(Millis(self.luck.below(most)));
@@ -468,22 +345,6 @@ impl World {
         let output = self.shard.tick(self.now);
         self.perform(output);
         self.what_fell_ends();
-    }
-
-    /// Beats of some of what runs; the others are lost.
-    fn beat(&mut self) {
-        let leases: Vec<Lease> = self.runner.running.keys().copied().collect();
-        let beats: Vec<Beat> = leases
-            .into_iter()
-            .filter(|_| self.luck.percent(80))
-            .map(|lease| Beat {
-                lease,
-                crossings: 1,
-                fuel: Fuel(1),
-                percent: None,
-            })
-            .collect();
-        self.shard.beats(self.now, &beats);
     }
 
     fn sync(&mut self) {
@@ -563,19 +424,33 @@ impl World {
         self.saw("stopped host");
     }
 
-    /// The host dies; the disk has kept a prefix.
+    /// The host dies; the disk has kept a prefix, and may have got further than anybody was told.
     fn crash(&mut self) {
-        self.sync_kept();
+        let batches = self.luck.index(self.disk.pending() + 1);
+        self.disk.sync(batches);
+        self.saw("crash");
+        self.start_again();
+    }
+
+    /// The disk takes a part of what it was given and refuses the rest: the shard stops, and is opened again from what is durable.
+    fn fill_disk(&mut self) {
+        let batches = self.luck.index(self.disk.pending() + 1);
+        self.sync_some(batches);
+        self.saw("full disk");
+        self.start_again();
+    }
+
+    fn start_again(&mut self) {
         self.disk.crash();
+        self.ledger.crash(self.disk.durable());
         self.owed.clear();
         drop(self.come_up());
-        self.saw("crash");
     }
 
     /// A host finds the disk as it is; what it tells the audit log.
     fn come_up(&mut self) -> Vec<AuditEntry> {
-        self.runner.running.clear();
-        self.runner.life += 1;
+        let luck = &mut self.luck;
+        self.runner.lose(|| luck.percent(20));
         // A runner that outlives its host speaks of a life that is over.
         if self.luck.percent(50) {
             self.runner.mail.clear();
@@ -593,9 +468,16 @@ impl World {
         assert!(self.shard.state().tasks().all(|task| !task.ephemeral));
         self.ended.retain(|id, _| !self.ephemeral.contains(id));
         self.now = self.now.after(Millis(self.luck.below(60_000)));
-        let output = self.shard.resume(self.now);
+        let mut output = self.shard.resume(self.now);
+        if self.luck.percent(10) {
+            // It dies again before what it resumed with is durable.
+            self.shard = self.disk.recover();
+            output = self.shard.resume(self.now);
+            self.saw("crash while starting");
+        }
         self.disk.append(&output);
         self.sync_all();
+        self.ledger.check_state(&self.disk, &self.shard);
         output.effects.into_iter().for_each(|effect| self.told(effect));
         let accepted: Vec<TaskId> = self.accepted.iter().copied().collect();
         for id in accepted {
@@ -612,12 +494,6 @@ impl World {
             assert!(self.shard.state().task(id).is_none_or(|task| task.state == state));
         }
         output.audit
-    }
-
-    /// The disk may have got further than anybody was told.
-    fn sync_kept(&mut self) {
-        let batches = self.luck.index(self.disk.pending() + 1);
-        self.disk.sync(batches);
     }
 
     /// A replay of what the disk has gives the state that lives.
@@ -647,6 +523,10 @@ impl World {
         assert!(live.crews().eq(replayed.crews()));
         assert!(live.plugins().eq(replayed.plugins()));
         assert_eq!(live.trust(), replayed.trust());
+        assert!(live.namespaces().eq(replayed.namespaces()));
+        for task in live.tasks() {
+            assert_eq!(live.tail(task.id), replayed.tail(task.id), "{task:?}");
+        }
         for digest in live
             .plugins()
             .map(|plugin| plugin.digest)
@@ -687,7 +567,8 @@ impl World {
                 let (version, digest) = chosen.map(|it| (&it.manifest.plugin.version, it.digest)).unwrap();
                 void |= self.shard.state().is_void(digest);
                 text.push_str(&format!(
-                    "[[agent]]\nname = \"{plugin}\"\nplugin = \"sim/{plugin}@{version}\"\nreplicas = {replicas}\n"
+                    "[[agent]]\nname = \"{plugin}\"\nplugin = \"sim/{plugin}@{version}\"\nreplicas = {replicas}\n\
+                     grants = {{ state = {{ quota = \"48KiB\" }}, tasks = {{ children = 3 }} }}\n"
                 ));
             }
         }
@@ -1036,8 +917,10 @@ fn name_of(state: TaskState) -> &'static str {
 
 /// A version of a plugin, counted from nought.
 fn plugin(name: &str, version: usize) -> Plugin {
-    let manifest =
-        format!("[plugin]\nname = \"sim/{name}\"\nversion = \"1.0.{version}\"\n[provides]\nroles = {ROLES:?}\n");
+    let manifest = format!(
+        "[plugin]\nname = \"sim/{name}\"\nversion = \"1.0.{version}\"\n[provides]\nroles = {ROLES:?}\n\
+         [wants]\nstate = {{ quota = \"1MiB\" }}\ntasks = {{ children = 9 }}\n"
+    );
     let exports = PLUGINS.iter().find(|(of, _)| *of == name).map(|(_, exports)| *exports);
     Plugin {
         digest: Digest::of(format!("{name} {version}").as_bytes()),
