@@ -419,6 +419,8 @@ impl Decision<'_> {
             return StepResult::refused(Reason::NotFound);
         }
         self.accept(task);
+        // Its parent may be finishing in a tree that has failed, where nothing begins.
+        self.suspect(id);
         StepResult::Spawned(id)
     }
 

@@ -384,3 +384,30 @@ fn cancel_drain_and_a_failed_tree_end_what_waits_and_its_children() {
     );
     assert_eq!(bench.is(objective), TaskState::Failed);
 }
+
+#[test]
+fn nothing_is_spawned_into_a_tree_that_has_failed() {
+    let mut bench = Bench::stepping();
+    let objective = bench.task(|task| task.plan = true);
+    let parts = crate::bench::plan(&[("a", &[]), ("b", &[])]);
+    bench.end(objective, End::Finished(parts));
+    let (a, b) = (bench.child(objective, "a"), bench.child(objective, "b"));
+    bench.end(b, failed());
+    assert_eq!(bench.is(a), TaskState::Assigned, "what runs is let finish");
+    let part = bench.spawn(a);
+    assert_eq!(bench.is(part), TaskState::Skipped);
+    let recorded = bench.recorded_step(a, children(&[part], true, None));
+    assert_eq!(recorded.step.result, StepResult::Ended(vec![part]));
+    assert!(recorded.ends[0].skipped);
+    // It must not wait either.
+    bench.waits(
+        a,
+        StepCall::Sleep {
+            until: bench.now.after(Millis(9)),
+        },
+    );
+    assert_eq!(
+        (bench.is(a), bench.is(objective)),
+        (TaskState::Skipped, TaskState::Failed)
+    );
+}

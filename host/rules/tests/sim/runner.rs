@@ -78,11 +78,11 @@ impl World {
                 task,
                 recorded,
             } => self.start(lease, call, &task, recorded),
-            RunnerCommand::Cancel { lease } => self.stop(lease),
+            RunnerCommand::Cancel { lease } => self.let_go(lease),
             RunnerCommand::Forget { agent } => {
                 let running = self.runner.running.keys().filter(|lease| lease.agent == agent);
                 for lease in running.copied().collect::<Vec<_>>() {
-                    self.stop(lease);
+                    self.let_go(lease);
                 }
             }
             RunnerCommand::Drain { .. } => {}
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// An attempt is told to stop, and sometimes does not hear it.
-    fn stop(&mut self, lease: Lease) {
+    fn let_go(&mut self, lease: Lease) {
         let deaf = self.faulty && self.luck.percent(15);
         match self.runner.running.get_mut(&lease) {
             Some(attempt) if deaf || attempt.zombie => attempt.zombie = true,
