@@ -1,7 +1,10 @@
-//! Seeded simulation of a shard: crews, plans, failures, lost beats, duplicated and late completions, crashes that keep a prefix. What is
-//! simulated is what is shipped: the shard's own API, the entries as they are encoded, recovery as the host does it.
+//! Seeded simulation of a shard: crews, plans, runs that take steps, spawn, wait and continue; failures, lost beats, duplicated and late messages,
+//! attempts that were overtaken and do not know, crashes that keep a prefix, disks that fill. What is simulated is what is shipped: the shard's own
+//! API, the entries as they are encoded, recovery and reading of records as the host does it.
 //!
-//! `SKEP_SIM_SEEDS=n` runs more seeds than the default. A seed that failed becomes a line of `REGRESSIONS`.
+//! `SKEP_SIM_SEEDS=n` runs more seeds than the default, on every core, from `SKEP_SIM_FIRST` on:
+//! `SKEP_SIM_SEEDS=5000000 cargo test --release -p skep-rules --test sim`. A failure names its seed, and `SKEP_SIM_SEED=n` runs it alone; then it
+//! becomes a line of `REGRESSIONS`.
 
 #[cfg(test)]
 mod disk;
