@@ -76,7 +76,7 @@ impl Program {
             });
         }
         if self.taken >= self.length {
-            let continues = self.length > 0 && self.told % 5 == 0;
+            let continues = self.length > 0 && self.told.is_multiple_of(5);
             return Next::End { continues };
         }
         // The low digits say what, the others with what.
@@ -102,11 +102,11 @@ impl Program {
                 until: self.at.after(Millis(with % 60_000)),
             },
             92..=94 => StepCall::Clock {
-                alarm: (with % 2 == 0).then(|| self.at.after(Millis(with % 50))),
+                alarm: with.is_multiple_of(2).then(|| self.at.after(Millis(with % 50))),
             },
             95..=96 => StepCall::Directive {
                 beats: with % 9,
-                drain: with % 2 == 0,
+                drain: with.is_multiple_of(2),
             },
             97 => StepCall::PutArtifact(Artifact {
                 digest: Digest::of(&with.to_be_bytes()),
@@ -117,7 +117,7 @@ impl Program {
                 digest: Digest::of(&with.to_be_bytes()),
                 offset: 0,
                 length: 8,
-                refused: (with % 2 == 0).then_some(Reason::NotFound),
+                refused: with.is_multiple_of(2).then_some(Reason::NotFound),
             },
         })
     }
@@ -183,7 +183,7 @@ impl Program {
 
     /// Mostly small, now and then as much as makes a record long.
     fn put(&self, with: u64) -> StepCall {
-        let size = if with % 4 == 0 { 12_000 } else { 10 };
+        let size = if with.is_multiple_of(4) { 12_000 } else { 10 };
         StepCall::Put {
             key: self.key(),
             value: vec![1; usize::try_from(with % size).unwrap()],
@@ -196,7 +196,7 @@ impl Program {
             description: format!("depth {}", self.depth + 1),
             input: Payload::Inline(with.to_be_bytes().to_vec()),
             roles: Default::default(),
-            check: with % 8 == 0,
+            check: with.is_multiple_of(8),
             max_retries: Some(u32::try_from(with % 2).unwrap()),
         })
     }
@@ -215,7 +215,7 @@ impl Program {
         }
         StepCall::Await {
             tasks,
-            all: with % 2 == 0,
+            all: with.is_multiple_of(2),
             timeout: [None, None, Some(0), Some(500), Some(90_000)][usize::try_from(with % 5).unwrap()].map(Millis),
         }
     }
