@@ -157,6 +157,10 @@ pub const RECORD_TAIL_BYTES: usize = 32 << 10;
 pub const RECORD_PAGE_BYTES: usize = 256 << 10;
 /// Reads of the clock after which it moves on: a guest that polls it must see time pass.
 pub const CLOCK_READS: u32 = 256;
+/// Bytes of artifacts that an exported record carries: what its run has read, as far as a file can be sent around.
+pub const MAX_EXPORTED_ARTIFACTS: u64 = 64 * MIB;
+/// One piece of an exported record: the largest is the component.
+pub const MAX_EXPORT_PIECE_BYTES: usize = 17 << 20;
 /// How long an attempt that waits keeps its instance, in the hope that the wait is short.
 pub const PARK: Millis = Millis(2_000);
 /// Of the runner's slots, one in so many may hold an instance that waits: they are the first to go.
@@ -224,6 +228,9 @@ pub const MAX_WAIT: Millis = Millis(600_000);
 pub const MAX_EVENTS: usize = 100_000;
 /// Watchers of event streams at a time.
 pub const MAX_WATCHERS: usize = 1_000;
+
+/// Records that are exported at a time: each holds a thread while its client reads.
+pub const MAX_EXPORTS: usize = 8;
 
 /// Connections of clients at a time: each holds a buffer and at most one request.
 pub const MAX_CONNECTIONS: usize = 2_048;

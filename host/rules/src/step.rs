@@ -198,6 +198,9 @@ pub enum StepResult {
         #[n(1)]
         revision: u64,
     },
+    /// An artifact was stored, or a piece of it read: this one.
+    #[n(9)]
+    Artifact(#[n(0)] Digest),
 }
 
 impl StepResult {

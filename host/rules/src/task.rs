@@ -18,7 +18,7 @@ use crate::{
     quantity::{Fuel, Size, Time},
     reason::Reason,
     retry::child_seed,
-    seam::{Denial, DependencyEnd, Export},
+    seam::{Denial, DependencyEnd, Export, TaskView},
     step::Asked,
 };
 
@@ -332,6 +332,23 @@ impl Task {
             TaskState::Verifying => Export::Checker,
             _ if self.plan => Export::Planner,
             _ => Export::Executor,
+        }
+    }
+
+    /// The task as the attempts of this run see it, once one of them has begun; `live` are the ends of its dependencies. An attempt that runs in
+    /// the sandbox again, wherever that is, is to be given this.
+    #[must_use]
+    pub fn view(&self, live: impl IntoIterator<Item = DependencyEnd>) -> TaskView {
+        TaskView {
+            attempt: self.run + 1,
+            description: self.description.clone(),
+            input: self.input.clone(),
+            dependencies: self.settled.iter().cloned().chain(live).collect(),
+            facts: self.facts.clone(),
+            remarks: self.remarks.clone(),
+            seed: self.run_seed(),
+            records: !self.ephemeral,
+            began: self.began.unwrap_or(self.created),
         }
     }
 

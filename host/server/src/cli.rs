@@ -109,6 +109,11 @@ pub(crate) enum Command {
     /// Tasks of a host
     #[command(subcommand)]
     Task(commands::task::Command),
+    /// Run a recorded task again, offline, and say where it does something else
+    Replay(commands::replay::Args),
+    /// The state of crews: what their agents remember
+    #[command(subcommand)]
+    State(commands::state::Command),
     /// Agents of a host
     #[command(subcommand)]
     Agent(commands::agent::Command),
@@ -157,7 +162,7 @@ pub(crate) enum Exit {
     Denied = 5,
     /// A file, a plugin or an input is not acceptable.
     Invalid = 6,
-    /// The task ended, failed.
+    /// The task ended, failed; a replay did something else than the record says.
     TaskFailed = 7,
     /// A person has to agree first.
     Waiting = 8,

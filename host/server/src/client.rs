@@ -152,6 +152,11 @@ impl Client {
 
     /// Reads every page of a list. `path` may have a query.
     pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
+        self.first(path, usize::MAX).await
+    }
+
+    /// Reads the pages of a list until so many items are there, and leaves out what is more.
+    pub(crate) async fn first<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<Vec<T>> {
         let mut items = Vec::new();
         let mut after: Option<String> = None;
         loop {
@@ -163,8 +168,9 @@ impl Client {
                 }
             };
             items.extend(page.items);
+            items.truncate(most);
             match page.next {
-                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
+                Some(next) if after.as_ref() != Some(&next) && items.len() < most => after = Some(next),
                 _ => return Ok(items),
             }
         }
@@ -212,8 +218,13 @@ impl Client {
     }
 
     /// Asks for bytes, however many, and gives them away as they come.
-    pub(crate) async fn download(&self, path: &str, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let response = self.send(Method::POST, path, Body::None, Duration::ZERO).await?;
+    pub(crate) async fn download(
+        &self,
+        method: Method,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let response = self.send(method, path, Body::None, Duration::ZERO).await?;
         let mut body = response.into_body();
         loop {
             match tokio::time::timeout(self.patience, body.frame()).await {

@@ -38,8 +38,10 @@ use crate::{
 
 /// Ended tasks, see [`facts::Table::Tasks`].
 pub(crate) const TASKS: Table = Table::new("tasks");
-const CREWS: Table = Table::new("crews");
-const AGENTS: Table = Table::new("agents");
+/// Stopped crews, see [`facts::Table::Crews`].
+pub(crate) const CREWS: Table = Table::new("crews");
+/// Their agents, see [`facts::Table::Agents`].
+pub(crate) const AGENTS: Table = Table::new("agents");
 const IDEMPOTENCY: Table = Table::new("idempotency");
 /// Records of tasks, see [`facts::Table::Steps`].
 pub(crate) const STEPS: Table = Table::new("steps");
@@ -725,7 +727,7 @@ fn table_of(table: facts::Table) -> Table {
 }
 
 /// Encoded steps of which the first has a number, from another number on.
-fn piece(first: u64, bytes: &[u8], from: u64) -> Result<Vec<Step>, Error> {
+pub(crate) fn piece(first: u64, bytes: &[u8], from: u64) -> Result<Vec<Step>, Error> {
     let mut steps = read_steps(bytes).map_err(|error| Error::Undecodable(error.to_string()))?;
     let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
     steps.drain(..skip.min(steps.len()));

@@ -216,6 +216,8 @@ pub(crate) struct Shared {
     /// Where the files of plugins come and go.
     pub(crate) place: Place,
     pub(crate) watchers: Arc<tokio::sync::Semaphore>,
+    /// Exports under way: each holds a thread.
+    pub(crate) exports: Arc<tokio::sync::Semaphore>,
     pub(crate) openapi: std::sync::OnceLock<bytes::Bytes>,
 }
 
@@ -292,6 +294,7 @@ impl Host {
             uploads: Uploads::new(),
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             watchers: Arc::new(tokio::sync::Semaphore::new(skep_rules::limits::MAX_WATCHERS)),
+            exports: Arc::new(tokio::sync::Semaphore::new(skep_rules::limits::MAX_EXPORTS)),
             openapi: std::sync::OnceLock::new(),
         });
         let host = Host {

@@ -12,6 +12,7 @@ use crate::{
         MAX_RETRIES, MAX_ROLES, MAX_SLEEP, MAX_STATE_KEY_BYTES, MAX_STATE_PAGE, MAX_STATE_VALUE_BYTES, MAX_STEPS,
         MAX_TASK_DEPTH, MAX_TEXT_BYTES, RECORD_TAIL_BYTES, STATE_HISTORY, STATE_HISTORY_AGE,
     },
+    plan::Artifact,
     quantity::{Millis, Time},
     reason::Reason,
     retry,
@@ -157,10 +158,11 @@ impl Decision<'_> {
             StepCall::ReadArtifact {
                 refused: Some(reason), ..
             } => StepResult::refused(reason),
-            StepCall::Clock { .. }
-            | StepCall::Directive { .. }
-            | StepCall::PutArtifact(_)
-            | StepCall::ReadArtifact { refused: None, .. } => StepResult::Done,
+            StepCall::PutArtifact(Artifact { digest, .. })
+            | StepCall::ReadArtifact {
+                digest, refused: None, ..
+            } => StepResult::Artifact(digest),
+            StepCall::Clock { .. } | StepCall::Directive { .. } => StepResult::Done,
         };
         Verdict::Answer(result)
     }

@@ -11,21 +11,13 @@ use crate::{
 
 impl Decision<'_> {
     pub(super) fn view(&self, task: &Task) -> TaskView {
-        let live = task
-            .dependencies
-            .iter()
-            .filter_map(|id| self.state.task(*id))
-            .map(Task::end);
+        let live = task.dependencies.iter().filter_map(|id| self.state.task(*id));
+        let view = task.view(live.map(Task::end));
         TaskView {
-            attempt: task.run + 1,
-            description: task.description.clone(),
-            input: task.input.clone(),
-            dependencies: task.settled.iter().cloned().chain(live).collect(),
             facts: self.facts_for(task),
-            remarks: task.remarks.clone(),
-            seed: task.run_seed(),
-            records: !task.ephemeral && task.export() != Export::Checker,
+            records: view.records && task.export() != Export::Checker,
             began: task.began.filter(|_| task.steps > 0).unwrap_or(self.now),
+            ..view
         }
     }
 

@@ -26,12 +26,15 @@ pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod key;
 pub(crate) mod new;
+mod offline;
 pub(crate) mod plugin;
+pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod run;
 mod session;
 mod sheet;
 pub(crate) mod sign;
+pub(crate) mod state;
 pub(crate) mod task;
 pub(crate) mod up;
 pub(crate) mod verify;
@@ -110,6 +113,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Key(command) => key::run(&context, &command),
         Command::Crew(command) => crew::run(&context, &command),
         Command::Task(command) => task::run(&context, &command),
+        Command::Replay(args) => replay::run(&context, &args),
+        Command::State(command) => state::run(&context, &command),
         Command::Agent(command) => agent::run(&context, &command),
         Command::New(args) => new::run(&context, &args),
         Command::Config(command) => config::run(&context, &command),

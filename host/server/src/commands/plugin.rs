@@ -8,6 +8,7 @@ use skep::{
     http::api::{
         key::Trust,
         plugin::{Checked, Plugin, Revoke, Revoked, Standing},
+        task::Task,
     },
 };
 use skep_rules::{limits::MAX_ENVELOPE_BYTES, reason::Reason};
@@ -16,6 +17,8 @@ use skep_runtime::{plugin::Scan, signature::SecretKey};
 use super::{
     Context, bundled,
     inspect::read_component,
+    offline,
+    replay::{self, Component, Replay, Report},
     session::Session,
     sheet::{Allowance, Diff, Sheet},
     verify::beside,
@@ -47,6 +50,14 @@ pub(crate) enum Command {
         /// The release before; the newest other one when left out
         #[arg(long, value_name = "PLUGIN")]
         from: Option<String>,
+    },
+    /// Run recorded tasks of a plugin again on another file of it, and say where that does something else
+    Check {
+        /// The file that is to take over
+        file: PathBuf,
+        /// How many tasks, the newest first
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        replay: u32,
     },
     /// Remove a plugin that no crew uses
     Remove {
@@ -90,10 +101,13 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     if let Command::Install(args) = command {
         return install_and_print(context, args);
     }
+    if let Command::Check { file, replay } = command {
+        return check(context, file, *replay);
+    }
     let session = Session::open(context, make)?;
     let client = session.client();
     match command {
-        Command::Install(_) => {}
+        Command::Install(_) | Command::Check { .. } => {}
         Command::Ls => {
             let plugins: Vec<Plugin> = session.wait(client.list("/v1/plugins"))?;
             context.output.list(
@@ -171,6 +185,40 @@ pub(super) fn told(revoked: &Revoked) -> String {
         revoked.plugins.len(),
         revoked.agents
     )
+}
+
+/// Runs the newest records of a plugin again on another file of it. All of them are looked at, also behind one that diverges.
+fn check(context: &Context, file: &Path, most: u32) -> Result<Exit> {
+    let component = Component::read(file)?;
+    let manifest = component.scan.manifest.as_ref().context("a plugin carries a manifest")?;
+    let name = manifest.plugin.name.to_string();
+    let session = Session::open(context, false)?;
+    let query = format!("/v1/tasks?recorded={}", escape(&name));
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let tasks: Vec<Task> = session.wait(session.client().first(&query, most))?;
+    if tasks.is_empty() {
+        let message = format!("no task of `{name}` has a record here, so there is nothing to compare with");
+        return Err(Failure::of(Reason::NotFound, message).into());
+    }
+    let home = offline::home()?;
+    let mut reports = Vec::new();
+    for task in tasks {
+        let recording = replay::fetch(&session, &task.task_id.to_string(), false)?;
+        let ran = session.wait(Replay::of(recording, component.clone()).run(home.path()));
+        let (report, _) = ran.with_context(|| format!("{} cannot be replayed", task.task_id))?;
+        reports.push(report);
+    }
+    context.output.list(&reports, ["task", "replay"], |report| {
+        [report.task().to_string(), report.line()]
+    })?;
+    let failed = reports.iter().find(|report| report.exit() != Exit::Done);
+    context.output.note(&format!(
+        "sha256:{}: {} records, {} of them as before",
+        component.scan.digest,
+        reports.len(),
+        reports.iter().filter(|report| report.exit() == Exit::Done).count()
+    ));
+    Ok(failed.map_or(Exit::Done, Report::exit))
 }
 
 fn path(plugin: &str, rest: &str) -> String {

@@ -1,38 +1,38 @@
 //! `skep run`: one agent, one task, no host. The sandbox, the limits and the grants are those of a host; what the flags give is the grant.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    pin::Pin,
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
-use skep::{clock, host::own_compiler, http::api::content};
+use skep::{
+    clock::{self, Clock},
+    http::api::content,
+};
 use skep_rules::{
     grant::{self, Ceiling, Effective, Mount},
     id::{AgentId, CrewId, Digest, TaskId},
-    limits::Wish,
+    limits::{MAX_SLEEP, Wish},
     manifest::{Access, FileWant, GuestPath, Manifest, Wants},
     plan::{Artifact, Outcome},
-    quantity::{Fuel, Millis, Size},
+    quantity::{Fuel, Millis, Size, Time},
     reason::Reason,
-    seam::{
-        Call, Denial, End, Export, HostCall, HostReply, Identity, Lease, LogLine, RunnerCommand, RunnerEvent, TaskView,
-        Usage,
-    },
+    seam::{Call, End, Export, HostCall, HostReply, Identity, Lease, StepReply, TaskView},
+    step::{Recorded, Step, StepCall, StepResult},
 };
-use skep_runtime::{
-    Host, Options, Runner,
-    plugin::{self, Scan},
-};
-use tokio::sync::mpsc;
+use skep_runtime::plugin::{self, Scan};
 
 use super::{
     Context,
     crew::directory,
     inspect::{read_component, refuse},
+    offline::{
+        self, Answers, Attempt, Ended,
+        memory::{Artifacts, State},
+    },
     task::{pair, read_json},
 };
 use crate::{
@@ -71,10 +71,10 @@ const DEADLINE: Millis = Millis(30_000);
 
 /// `HOST:GUEST[:rw]`
 #[derive(Debug, Clone)]
-struct MountFlag {
-    host: PathBuf,
-    guest: GuestPath,
-    access: Access,
+pub(super) struct MountFlag {
+    pub(super) host: PathBuf,
+    pub(super) guest: GuestPath,
+    pub(super) access: Access,
 }
 
 impl FromStr for MountFlag {
@@ -103,6 +103,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     let input = read_json(&args.input)?;
     let payload =
         content::from_json(&input).map_err(|why| Failure::of(Reason::InvalidInput, format!("--input: {why}")))?;
+    let clock = Clock::system();
     let view = TaskView {
         attempt: 1,
         description: String::new(),
@@ -111,10 +112,18 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
         facts: None,
         remarks: Vec::new(),
         seed: u64::from_le_bytes(clock::random()?),
-        began: skep_rules::quantity::Time(0),
-        records: matches!(call, Call::Execute | Call::Plan { .. }),
+        records: true,
+        began: clock.now(),
     };
-    let ended = context.wait(attempt(component, scan.digest, effective, call, view))?;
+    let alone = Arc::new(Alone::new(clock, effective.state));
+    let attempt = attempt(component, scan.digest, effective, call, view);
+    let home = offline::home()?;
+    let ended = context.wait(offline::attempt(home.path(), attempt, &alone))?;
+    if alone.memory().slept {
+        context
+            .output
+            .note("a sleep was passed over: its end is when the agent went on, as it sees it");
+    }
     report(&context.output, &ended)
 }
 
@@ -210,172 +219,160 @@ fn bare(files: Vec<FileWant>) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// How an attempt ended.
-struct Ended {
-    end: End,
-    usage: Usage,
-    denials: Vec<Denial>,
-    log: Vec<LogLine>,
-}
-
-/// Makes one attempt.
-async fn attempt(
-    component: Vec<u8>,
-    digest: Digest,
-    effective: Effective,
-    call: Call,
-    task: TaskView,
-) -> Result<Ended> {
-    let home = tempfile::tempdir().context("cannot make a directory for /workspace")?;
-    let (sender, mut events) = mpsc::channel(EVENTS);
-    let options = Options {
-        compiler: own_compiler(),
-        cache_dir: home.path().join("cache"),
-        cache_key: [0; 32],
-        workspaces: home.path().join("workspaces"),
-        slots: 1,
-        memory: None,
-        guest_threads: 1,
-    };
-    let side = Side {
-        component,
-        artifacts: Mutex::default(),
-        events: sender,
-    };
-    let runner = Runner::start(options, Arc::new(side)).context("the sandbox cannot be made")?;
-    let agent = AgentId::new(1, 0);
-    runner.command(RunnerCommand::Warm {
-        agent: Identity {
-            agent,
-            generation: 1,
-            name: "agent".to_owned(),
-            crew: CrewId::new(1, 0),
-        },
-        component: digest,
-        effective,
-    });
+/// An attempt under no host: as the first of a task and an agent of no crew.
+fn attempt(component: Vec<u8>, digest: Digest, effective: Effective, call: Call, task: TaskView) -> Attempt {
+    let (agent, crew) = (AgentId::new(1, 0), CrewId::new(1, 0));
     let lease = Lease {
         task: TaskId::new(1, 0),
         epoch: 1,
         agent,
         generation: 1,
     };
-    let mut start = Some(RunnerCommand::Start {
+    Attempt {
+        component,
+        digest,
+        effective,
+        agent: Identity {
+            agent,
+            generation: 1,
+            name: "agent".to_owned(),
+            crew,
+        },
         lease,
         call,
         task,
         recorded: 0,
-    });
-    let ended = loop {
-        match events.recv().await {
-            Some(RunnerEvent::Warmed { .. }) => {
-                if let Some(start) = start.take() {
-                    runner.command(start);
-                }
-            }
-            Some(RunnerEvent::WarmFailed { reason, message, .. }) => break Err(Failure::of(reason, message).into()),
-            Some(RunnerEvent::Ended {
-                end,
-                usage,
-                denials,
-                log,
-                ..
-            }) => {
-                break Ok(Ended {
-                    end,
-                    usage,
-                    denials,
-                    log,
-                });
-            }
-            Some(RunnerEvent::Started { .. } | RunnerEvent::Beats { .. } | RunnerEvent::CacheRefused { .. }) => {}
-            None => break Err(anyhow::anyhow!("the sandbox ended without a word")),
-        }
-    };
-    runner.stop().await;
-    ended
+    }
 }
 
-/// Events that may wait: an attempt tells four that are no beats.
-const EVENTS: usize = 16;
-/// What one run may store, together.
-const MAX_STORED: u64 = 64 << 20;
-
-/// The side that decides, for one attempt: artifacts live in memory.
-struct Side {
-    component: Vec<u8>,
-    artifacts: Mutex<HashMap<Digest, Vec<u8>>>,
-    events: mpsc::Sender<RunnerEvent>,
+/// Answers an attempt from memory. There is nobody to give work to, and nobody who would wait.
+struct Alone {
+    clock: Clock,
+    /// Bytes that the state may hold.
+    quota: Size,
+    memory: Mutex<Memory>,
 }
 
-impl Host for Side {
-    fn event(&self, event: RunnerEvent) {
-        // Beats are for those who watch many; dropping them keeps room for the events that matter.
-        if !matches!(event, RunnerEvent::Beats { .. }) {
-            drop(self.events.try_send(event));
+#[derive(Default)]
+struct Memory {
+    artifacts: Artifacts,
+    state: State,
+    /// The last step and its number: all that is ever asked for again.
+    last: Option<(u64, Step)>,
+    /// A sleep was passed over.
+    slept: bool,
+}
+
+impl Alone {
+    fn new(clock: Clock, quota: Size) -> Self {
+        Alone {
+            clock,
+            quota,
+            memory: Mutex::default(),
         }
     }
 
-    fn component(&self, _: Digest) -> std::io::Result<Vec<u8>> {
-        Ok(self.component.clone())
-    }
-
-    fn step(&self, _: skep_rules::seam::Lease, _: u64, _: skep_rules::step::StepCall) -> skep_rules::seam::StepReply {
-        skep_rules::seam::StepReply::Refused(Reason::Overloaded)
-    }
-
-    fn record(&self, _: skep_rules::seam::Lease, _: u64) -> Result<Vec<skep_rules::step::Recorded>, Reason> {
-        Ok(Vec::new())
-    }
-
-    fn call(&self, call: HostCall) -> Pin<Box<dyn Future<Output = HostReply> + Send>> {
-        let reply = self.answer(call);
-        Box::pin(std::future::ready(reply))
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Side {
-    fn answer(&self, call: HostCall) -> HostReply {
-        let mut artifacts = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner);
-        match call {
-            HostCall::PutArtifact { bytes, media, .. } => {
-                let held: usize = artifacts.values().map(Vec::len).sum();
-                if (held + bytes.len()) as u64 > MAX_STORED {
-                    return HostReply::Refused(Reason::QuotaExceeded);
-                }
-                let artifact = Artifact {
-                    digest: Digest::of(&bytes),
-                    size: bytes.len() as u64,
-                    media,
-                };
-                artifacts.insert(artifact.digest, bytes);
-                HostReply::Artifact(artifact)
+impl Memory {
+    /// Takes a step. The agent's clock stands at its time until the next.
+    fn step(&mut self, number: u64, call: &StepCall, quota: Size, now: Time) -> Recorded {
+        let before = self.last.as_ref().map_or(Time(0), |(_, step)| step.at);
+        let now = now.max(before);
+        let (at, result) = match call {
+            StepCall::Spawn(_) => (now, StepResult::refused(Reason::BudgetExhausted)),
+            StepCall::Await { .. } => (now, StepResult::refused(Reason::NotFound)),
+            StepCall::Sleep { until } if *until > now.after(MAX_SLEEP) => (now, StepResult::refused(Reason::InvalidInput)),
+            StepCall::Sleep { until } => {
+                self.slept |= *until > now;
+                (now.max(*until), StepResult::Done)
             }
+            StepCall::Clock { alarm } => (alarm.unwrap_or(now).max(before), StepResult::Done),
+            StepCall::Directive { .. } => (now, StepResult::Done),
+            StepCall::PutArtifact(Artifact { digest, .. }) => (now, StepResult::Artifact(*digest)),
+            StepCall::ReadArtifact { digest, refused, .. } => {
+                let read = StepResult::Artifact(*digest);
+                (now, refused.map_or(read, StepResult::refused))
+            }
+            StepCall::Get { .. }
+            | StepCall::Put { .. }
+            | StepCall::Delete { .. }
+            | StepCall::List { .. }
+            | StepCall::History { .. } => {
+                let answer = self.state.answer(call, quota, now);
+                (now, answer.unwrap_or(StepResult::refused(Reason::HostFault)))
+            }
+        };
+        let step = Step {
+            asked: call.asked(),
+            at,
+            result,
+        };
+        self.last = Some((number, step.clone()));
+        Recorded {
+            step,
+            ends: Vec::new(),
+        }
+    }
+}
+
+impl Answers for Alone {
+    fn step(&self, number: u64, call: StepCall) -> StepReply {
+        StepReply::Recorded(self.memory().step(number, &call, self.quota, self.clock.now()))
+    }
+
+    fn record(&self, from: u64) -> Result<Vec<Recorded>, Reason> {
+        let memory = self.memory();
+        let last = memory.last.as_ref().filter(|(number, _)| *number == from);
+        let recorded = last.map(|(_, step)| Recorded {
+            step: step.clone(),
+            ends: Vec::new(),
+        });
+        Ok(recorded.into_iter().collect())
+    }
+
+    fn call(&self, call: HostCall) -> HostReply {
+        let mut memory = self.memory();
+        let (step, taken, reply) = match call {
+            HostCall::PutArtifact { step, bytes, media, .. } => match memory.artifacts.put(bytes, media) {
+                Ok(artifact) => (
+                    step,
+                    StepCall::PutArtifact(artifact.clone()),
+                    HostReply::Artifact(artifact),
+                ),
+                // Nothing was stored, and so nothing is on record.
+                Err(reason) => return HostReply::Refused(reason),
+            },
             HostCall::ReadArtifact {
-                digest, offset, length, ..
+                step,
+                digest,
+                offset,
+                length,
+                ..
             } => {
-                let Some(bytes) = artifacts.get(&digest) else {
-                    return HostReply::Refused(Reason::NotFound);
+                let read = memory.artifacts.read(digest, offset, length);
+                let taken = StepCall::ReadArtifact {
+                    digest,
+                    offset,
+                    length,
+                    refused: read.as_ref().err().copied(),
                 };
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let rest = bytes.get(from..).unwrap_or_default();
-                let piece = rest.get(..length as usize).unwrap_or(rest);
-                HostReply::Bytes(piece.to_vec())
+                (step, taken, read.map_or_else(HostReply::Refused, HostReply::Bytes))
             }
+        };
+        if let Some(number) = step {
+            memory.step(number, &taken, self.quota, self.clock.now());
         }
+        reply
     }
 }
 
 /// Prints the outcome, everything else on standard error, and says what to end with.
 fn report(output: &Output, ended: &Ended) -> Result<Exit> {
-    for line in &ended.log {
-        let fields: String = line
-            .fields
-            .iter()
-            .map(|(key, value)| format!(" {key}={value}"))
-            .collect();
-        output.note(&format!("{:<6} {}{fields}", line.level, line.message));
-    }
+    offline::tell(output, &ended.log);
     let mut hints = BTreeSet::new();
     for denial in &ended.denials {
         let times = if denial.count > 1 {
@@ -415,9 +412,9 @@ fn report(output: &Output, ended: &Ended) -> Result<Exit> {
         End::Cancelled | End::Fenced => return fail(Failure::of(Reason::Cancelled, "the attempt was cancelled")),
         End::Overload { message } => return fail(Failure::of(Reason::Overloaded, message.clone())),
         End::HostFault { message } => return fail(Failure::of(Reason::HostFault, message.clone())),
-        End::Diverged { step, expected, got } => {
-            let message = format!("at step {step} the record says {expected}, the attempt did {got}");
-            return fail(Failure::of(Reason::Diverged, message));
+        End::Diverged { step, .. } => {
+            let message = format!("step {step} was held against a record that there is not");
+            return fail(Failure::of(Reason::HostFault, message));
         }
     }
     output.note(&format!("done   {used}"));
@@ -453,44 +450,48 @@ mod tests {
     }
 
     #[test]
-    fn artifacts_are_read_in_pieces_and_bounded() {
-        let (events, _receiver) = mpsc::channel(1);
-        let side = Side {
-            component: Vec::new(),
-            artifacts: Mutex::default(),
-            events,
+    fn nobody_is_waited_for_and_nobody_takes_work() {
+        let mut memory = Memory::default();
+        let mut step = |call: StepCall| memory.step(0, &call, Size(100), Time(50)).step;
+        let slept = step(StepCall::Sleep { until: Time(90) });
+        assert_eq!((slept.at, slept.result), (Time(90), StepResult::Done));
+        // The agent's clock does not go back behind the sleep that was passed over.
+        let put = step(StepCall::Put {
+            key: "k".into(),
+            value: b"1".to_vec(),
+            expected: None,
+        });
+        assert_eq!((put.at, put.result), (Time(90), StepResult::Written(1)));
+        let children = StepCall::Await {
+            tasks: vec![TaskId::new(1, 0)],
+            all: true,
+            timeout: None,
         };
+        assert_eq!(step(children).result, StepResult::refused(Reason::NotFound));
+        assert!(memory.slept);
+    }
+
+    #[test]
+    fn what_an_artifact_is_asked_for_is_on_record() {
+        let alone = Alone::new(Clock::manual(Time(50)), Size(0));
         let lease = Lease {
             task: TaskId::new(1, 0),
             epoch: 1,
             agent: AgentId::new(1, 0),
             generation: 1,
         };
-        let stored = side.answer(HostCall::PutArtifact {
+        let stored = alone.call(HostCall::PutArtifact {
             lease,
-            step: None,
+            step: Some(4),
             bytes: b"hello".to_vec(),
             media: "text/plain".into(),
         });
         let HostReply::Artifact(artifact) = stored else {
             panic!("{stored:?}")
         };
-        let read = |offset| {
-            side.answer(HostCall::ReadArtifact {
-                lease,
-                step: None,
-                digest: artifact.digest,
-                offset,
-                length: 3,
-            })
-        };
-        assert_eq!(
-            (read(0), read(3), read(9)),
-            (
-                HostReply::Bytes(b"hel".to_vec()),
-                HostReply::Bytes(b"lo".to_vec()),
-                HostReply::Bytes(vec![])
-            )
-        );
+        let recorded = alone.record(4).unwrap();
+        let answers: Vec<StepResult> = recorded.into_iter().map(|recorded| recorded.step.result).collect();
+        assert_eq!(answers, [StepResult::Artifact(artifact.digest)]);
+        assert_eq!(alone.record(5), Ok(Vec::new()));
     }
 }

@@ -10,16 +10,19 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use skep::http::api::task::{Action, AttemptLog, Durability, NewTask, Request, RetryPolicy, Task, Tree};
+use skep::http::api::{
+    step::Step,
+    task::{Action, AttemptLog, Durability, NewTask, Request, RetryPolicy, Task, Tree},
+};
 use skep_rules::{
-    id::Role,
+    id::{Digest, Role, TaskId},
     limits::{MAX_BODY_BYTES, MAX_WAIT},
     quantity::Millis,
     reason::Reason,
     task::TaskState,
 };
 
-use super::Context;
+use super::{Context, replay, session::Session};
 use crate::{
     cli::Exit,
     client::{Client, escape},
@@ -45,6 +48,17 @@ pub(crate) enum Command {
     Show {
         /// Id or its beginning
         task: String,
+        /// Its record instead: the steps of its newest run with their answers
+        #[arg(long)]
+        steps: bool,
+    },
+    /// Write its newest run to a file that `skep replay` runs again on any machine
+    Export {
+        /// Id or its beginning
+        task: String,
+        /// The file; `TASK.export` in the current directory unless said
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
     },
     /// Show one with its parts
     Tree {
@@ -120,6 +134,9 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     if let Command::Submit(args) = command {
         return submit_and_print(context, args);
     }
+    if let Command::Export { task, to } = command {
+        return export(context, task, to.as_deref());
+    }
     let client = context.client()?;
     match command {
         Command::Submit(_) => {}
@@ -144,7 +161,21 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
                 },
             )?;
         }
-        Command::Show { task } => {
+        Command::Show { task, steps: true } => {
+            let steps: Vec<Step> = context.wait(client.list(&path(task, "/steps")))?;
+            context
+                .output
+                .list(&steps, ["step", "at", "call", "answer"], |step| {
+                    [
+                        step.number.to_string(),
+                        time(step.at),
+                        called_for(step),
+                        step.answer.to_string(),
+                    ]
+                })?;
+        }
+        Command::Export { .. } => {}
+        Command::Show { task, steps: false } => {
             let task: Task = context.wait(client.get(&path(task, "")))?;
             context.output.one(&task, || describe(&task))?;
         }
@@ -174,8 +205,79 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn path(task: &str, rest: &str) -> String {
+/// Where a task is in the API.
+pub(super) fn path(task: &str, rest: &str) -> String {
     format!("/v1/tasks/{}{rest}", escape(task))
+}
+
+/// What a step was called for: the name, and enough of the digest of its arguments to tell two calls apart.
+fn called_for(step: &Step) -> String {
+    format!("{} ({}…)", step.name, step.arguments.chars().take(8).collect::<String>())
+}
+
+/// What was exported, and where to.
+#[derive(Debug, serde::Serialize)]
+struct Exported {
+    task: TaskId,
+    run: u32,
+    file: PathBuf,
+    bytes: u64,
+    steps: u64,
+    component: bool,
+    masked: BTreeSet<String>,
+    missing: BTreeSet<Digest>,
+}
+
+/// Writes the file whole or not at all: it is read through once before it gets its name.
+fn export(context: &Context, task: &str, to: Option<&Path>) -> Result<Exit> {
+    let session = Session::open(context, false)?;
+    let folder = to.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let cannot = || format!("cannot write in {}", folder.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
+    session.wait(session.client().download(&path(task, "/export"), &mut file))?;
+    file.as_file().sync_all().with_context(cannot)?;
+    let bytes = file.as_file().metadata().with_context(cannot)?.len();
+    let recording = replay::read(file.path())?;
+    let export = &recording.export;
+    let to = to.map_or_else(|| folder.join(format!("{}.export", export.task())), Path::to_path_buf);
+    file.persist_noclobber(&to).map_err(|error| match error.error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::new(Exit::Conflict, format!("{} is there already", to.display())).next("choose another name: --to FILE")
+        }
+        _ => Failure::new(Exit::Failure, format!("cannot write {}: {}", to.display(), error.error)),
+    })?;
+    let exported = Exported {
+        task: export.task(),
+        run: export.run,
+        file: to,
+        bytes,
+        steps: export.steps,
+        component: recording.component.is_some(),
+        masked: export.masked.clone(),
+        missing: recording.missing,
+    };
+    context.output.one(&exported, || told(&exported))?;
+    Ok(Exit::Done)
+}
+
+fn told(exported: &Exported) -> String {
+    let mut text = format!(
+        "{}  {}, {} steps\n",
+        exported.file.display(),
+        bytes(exported.bytes),
+        exported.steps
+    );
+    if !exported.component {
+        text.push_str("without the component, which the host does not have any more: `skep replay --plugin` takes it\n");
+    }
+    for name in &exported.masked {
+        text.push_str(&format!("the value of the variable {name} is masked\n"));
+    }
+    for digest in &exported.missing {
+        text.push_str(&format!("without the artifact {digest}, which the run read\n"));
+    }
+    text
 }
 
 fn submit_and_print(context: &Context, args: &Submit) -> Result<Exit> {

@@ -10,6 +10,8 @@ pub mod host;
 pub mod key;
 pub mod plugin;
 pub mod problem;
+pub mod state;
+pub mod step;
 pub mod task;
 
 use serde::{Deserialize, Serialize};

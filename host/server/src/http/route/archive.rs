@@ -102,20 +102,23 @@ pub(super) fn page(
     driver: &Driver,
     after: Option<TaskId>,
     limit: usize,
-    matches: &dyn Fn(&Task) -> bool,
+    matches: &mut dyn FnMut(&Task) -> Result<bool, Error>,
 ) -> Result<(Page<api::task::Task>, Position), Error> {
     let before = |id: TaskId| after.is_none_or(|after| id < after);
     let (live, _) = driver.read(|state| {
         let mut newest = VecDeque::with_capacity(limit + 2);
-        for task in state.tasks().filter(|task| before(task.id) && matches(task)) {
+        for task in state.tasks().filter(|task| before(task.id)) {
+            if !matches(task)? {
+                continue;
+            }
             newest.push_back(task);
             if newest.len() > limit + 1 {
                 newest.pop_front();
             }
         }
-        newest.into_iter().cloned().collect::<Vec<Task>>()
+        Ok::<_, Error>(newest.into_iter().cloned().collect::<Vec<Task>>())
     })?;
-    let mut found: BTreeMap<TaskId, Task> = live.into_iter().map(|task| (task.id, task)).collect();
+    let mut found: BTreeMap<TaskId, Task> = live?.into_iter().map(|task| (task.id, task)).collect();
 
     let mut range = Range::all().reversed();
     if let Some(after) = after {
@@ -136,7 +139,7 @@ pub(super) fn page(
         for (_, row) in rows {
             let task: Task = decode(&row)?;
             floor = Some(task.id);
-            if matches(&task) {
+            if matches(&task)? {
                 archived += 1;
                 found.insert(task.id, task);
             }

@@ -10,6 +10,8 @@ pub(super) mod events;
 pub(super) mod host;
 pub(super) mod keys;
 pub(super) mod plugins;
+pub(super) mod records;
+pub(super) mod state;
 pub(super) mod tasks;
 mod upload;
 

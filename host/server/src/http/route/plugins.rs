@@ -13,6 +13,7 @@ use skep_rules::{
     command::Command,
     crew::PluginRef,
     id::{Digest, PluginName},
+    limits::MAX_COMPONENT_BYTES,
     plugin::Plugin as Record,
     reason::Reason,
     rejection::Rejection,
@@ -34,7 +35,7 @@ use crate::{
         problem::{Answer, Refusal},
     },
     install::{self, Agreed, Vetted},
-    read,
+    perform, read,
 };
 
 /// How an upload is meant.
@@ -314,6 +315,24 @@ pub(super) async fn revoked(
         agents: state.agents().filter(|agent| agent.phase == Phase::Quarantined).count() as u64,
     });
     Ok(revoked.await?)
+}
+
+/// Fetch the file of a plugin: the bytes that were signed.
+#[utoipa::path(get, path = "/v1/plugins/{reference}/component", tag = "plugins",
+    params(("reference" = String, Path, description = "Digest, unique prefix of one, or `publisher/name@version` with the slash encoded")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/wasm"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn component(
+    State(shared): State<Arc<Shared>>,
+    Path(reference): Path<String>,
+) -> Answer<axum::response::Response> {
+    use axum::{http::header, response::IntoResponse as _};
+
+    let Json(plugin) = find(&shared.driver, &reference).await?;
+    let bytes = blocking(&shared.driver, move |driver| {
+        let length = usize::try_from(MAX_COMPONENT_BYTES).unwrap_or(usize::MAX);
+        Ok(driver.store.blobs().read(perform::blob(plugin.digest), 0, length)?)
+    });
+    Ok(([(header::CONTENT_TYPE, "application/wasm")], bytes.await?).into_response())
 }
 
 /// Which two releases.

@@ -1,6 +1,6 @@
 //! `/v1/tasks`
 
-use std::{pin::pin, sync::Arc};
+use std::{collections::BTreeMap, pin::pin, sync::Arc};
 
 use axum::{
     Json,
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use skep_rules::{
     command::{Command, Idempotency, NewTask},
     decide::Reply,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, CrewId, Digest, PluginName, TaskId},
     limits::{MAX_LOG_PAGE, MAX_SUBMISSION},
     plan::Payload,
     rejection::Rejection,
@@ -30,7 +30,7 @@ use crate::{
         problem::{Answer, Refusal},
     },
     perform::{self, StoredLog},
-    read,
+    read, record,
 };
 
 /// Submit one task, or up to 100, all or none of them.
@@ -173,6 +173,9 @@ pub(crate) struct ListQuery {
     /// In one state.
     #[param(value_type = Option<String>)]
     state: Option<TaskState>,
+    /// With steps on the record of their newest run, taken by an agent of this plugin: `publisher/name`, of any version.
+    #[param(value_type = Option<String>)]
+    recorded: Option<PluginName>,
     /// Where the page before ended.
     #[param(value_type = Option<String>)]
     after: Option<TaskId>,
@@ -198,14 +201,50 @@ pub(crate) async fn list(
     })?;
     let crew = crew?;
     let page = blocking(driver, move |driver| {
-        let matches = move |task: &Task| {
-            crew.is_none_or(|crew| task.crew == crew) && query.state.is_none_or(|state| task.state == state)
+        let mut makers = query.recorded.map(|plugin| Makers::of(driver, plugin)).transpose()?;
+        let mut matches = |task: &Task| {
+            let fits = crew.is_none_or(|crew| task.crew == crew) && query.state.is_none_or(|state| task.state == state);
+            match &mut makers {
+                Some(makers) if fits => makers.recorded(driver, task),
+                _ => Ok(fits),
+            }
         };
-        archive::page(driver, query.after, limit, &matches)
+        archive::page(driver, query.after, limit, &mut matches)
     });
     let (page, position) = page.await?;
     driver.store.wait(position).await?;
     Ok(Json(page))
+}
+
+/// The agents of a plugin.
+struct Makers {
+    plugin: PluginName,
+    /// Whether an agent is one: all that are in memory, and those of archived crews that were met.
+    known: BTreeMap<AgentId, bool>,
+}
+
+impl Makers {
+    fn of(driver: &Driver, plugin: PluginName) -> Result<Self, Error> {
+        let (known, _) = driver.read(|state| {
+            let is_one = |agent| state.member_of(agent).is_some_and(|member| member.plugin == plugin);
+            state.agents().map(|agent| (agent.id, is_one(agent))).collect()
+        })?;
+        Ok(Makers { plugin, known })
+    }
+
+    /// Whether one of them took the steps of a task's newest run. Asks nothing of the state, which may be locked.
+    fn recorded(&mut self, driver: &Driver, task: &Task) -> Result<bool, Error> {
+        let Some(agent) = task.last_agent.filter(|_| task.steps > 0) else {
+            return Ok(false);
+        };
+        if let Some(known) = self.known.get(&agent) {
+            return Ok(*known);
+        }
+        let member = record::archived_agent(driver, task.crew, agent)?;
+        let is_one = member.is_some_and(|(_, member)| member.plugin == self.plugin);
+        self.known.insert(agent, is_one);
+        Ok(is_one)
+    }
 }
 
 /// Read a task; with `wait`, when it has ended or the time is up.
