@@ -46,6 +46,8 @@ mod kills;
 mod readme;
 /// What survives `kill -9`.
 mod recovery;
+/// Records of tasks: shown, exported, run again; the state of crews.
+mod replay;
 /// Files, sockets and output as agents meet them.
 mod sandbox;
 /// What publishers sign, offline, and how it is verified.

@@ -64,7 +64,10 @@ impl Run {
             None => driver.recorded(self.task.id, self.task.run, from)?,
         };
         if steps.is_empty() {
-            let why = format!("step {from} of {} is not on the record of {}", self.task.steps, self.task.id);
+            let why = format!(
+                "step {from} of {} is not on the record of {}",
+                self.task.steps, self.task.id
+            );
             return Err(Error::Undecodable(why));
         }
         let left = usize::try_from(self.task.steps - from).unwrap_or(usize::MAX);
@@ -132,7 +135,11 @@ impl Run {
     pub(crate) fn head(&self, driver: &Driver, unmasked: bool) -> Result<Export, Error> {
         let task = &self.task;
         let nobody = || {
-            let message = format!("no attempt at {} has begun in its run {}: there is nothing to replay", task.id, task.run + 1);
+            let message = format!(
+                "no attempt at {} has begun in its run {}: there is nothing to replay",
+                task.id,
+                task.run + 1
+            );
             Error::from(Rejection::new(Reason::NotFound, message))
         };
         let begun = task.began.and(task.last_agent).ok_or_else(nobody)?;
@@ -208,14 +215,21 @@ fn plan(driver: &Driver, of: &Task) -> Result<Option<Plan>, Error> {
         }
         parts.push(part);
     }
-    let names: BTreeMap<TaskId, NodeName> = parts.iter().filter_map(|part| Some((part.id, part.name.clone()?))).collect();
+    let names: BTreeMap<TaskId, NodeName> = parts
+        .iter()
+        .filter_map(|part| Some((part.id, part.name.clone()?)))
+        .collect();
     let node = |part: Task| {
         Some(Node {
             name: part.name?,
             description: part.description,
             roles: part.roles,
             input: part.input,
-            dependencies: part.dependencies.iter().filter_map(|id| names.get(id).cloned()).collect(),
+            dependencies: part
+                .dependencies
+                .iter()
+                .filter_map(|id| names.get(id).cloned())
+                .collect(),
             check: part.check,
             optional: part.optional,
             integrates: part.integrates,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use hyper::Method;
 use serde::Serialize;
 use skep::host::store_options;
 use skep_rules::id::Digest;
@@ -77,9 +78,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     let mut file =
         tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
     match audit::running(context)? {
-        Some(client) => {
-            context.wait(client.download("/v1/backup", |part| file.write_all(part).map_err(cannot(path))))?
-        }
+        Some(client) => context.wait(client.download(Method::POST, "/v1/backup", |part| {
+            file.write_all(part).map_err(cannot(path))
+        }))?,
         None => {
             let (store, data_dir) = audit::offline(context)?;
             skep::backup::write(&store, &data_dir, io::BufWriter::new(file.as_file())).map_err(super::up::failed)?;

@@ -190,7 +190,11 @@ pub(super) fn told(revoked: &Revoked) -> String {
 /// Runs the newest records of a plugin again on another file of it. All of them are looked at, also behind one that diverges.
 fn check(context: &Context, file: &Path, most: u32) -> Result<Exit> {
     let component = Component::read(file)?;
-    let manifest = component.scan.manifest.as_ref().context("a plugin carries a manifest")?;
+    let manifest = component
+        .scan
+        .manifest
+        .as_ref()
+        .context("a plugin carries a manifest")?;
     let name = manifest.plugin.name.to_string();
     let session = Session::open(context, false)?;
     let query = format!("/v1/tasks?recorded={}", escape(&name));

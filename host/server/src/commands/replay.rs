@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    io::BufReader,
+    io::{BufReader, Write as _},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use hyper::Method;
 use serde::Serialize;
 use skep::{
     export::{Ending, Error, Export, Recording},
@@ -116,7 +116,9 @@ impl Report {
         match &self.divergence {
             None => text.push_str("equal\n"),
             Some(Divergence { step, expected, got }) => {
-                text.push_str(&format!("DIVERGED at step {step}\nexpected    {expected}\ngot         {got}\n"));
+                text.push_str(&format!(
+                    "DIVERGED at step {step}\nexpected    {expected}\ngot         {got}\n"
+                ));
             }
         }
         for hint in &self.hints {
@@ -137,7 +139,9 @@ impl Report {
     pub(super) fn line(&self) -> String {
         match &self.divergence {
             None => "equal".to_owned(),
-            Some(Divergence { step, expected, got }) => format!("diverged at step {step}: expected {expected}, got {got}"),
+            Some(Divergence { step, expected, got }) => {
+                format!("diverged at step {step}: expected {expected}, got {got}")
+            }
         }
     }
 
@@ -198,7 +202,10 @@ impl Component {
         let bytes = read_component(path)?;
         let scan = plugin::scan(&bytes).map_err(|refused| refuse(path, &refused))?;
         if scan.manifest.is_none() {
-            let failure = Failure::of(Reason::InvalidManifest, "the component has no manifest, so it is no plugin");
+            let failure = Failure::of(
+                Reason::InvalidManifest,
+                "the component has no manifest, so it is no plugin",
+            );
             return Err(failure.at(path, "", None).next("`skep build` embeds one").into());
         }
         Ok(Component { bytes, scan })
@@ -222,9 +229,7 @@ impl Component {
 pub(super) fn read(path: &Path) -> Result<Recording> {
     let file = BufReader::with_capacity(1 << 20, files::open(path)?);
     Recording::read(file).map_err(|error| match error {
-        Error::Unreadable(source) => {
-            anyhow::Error::from(source).context(format!("cannot read {}", path.display()))
-        }
+        Error::Unreadable(source) => anyhow::Error::from(source).context(format!("cannot read {}", path.display())),
         error => Failure::of(Reason::InvalidInput, error.to_string())
             .at(path, "", None)
             .next("get the file again from whoever wrote it with `skep task export`")
@@ -236,8 +241,14 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
 pub(super) fn fetch(session: &Session<'_>, task: &str, component: bool) -> Result<Recording> {
     let mut file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
     let path = path(task, &format!("/export?unmasked=true&component={component}"));
-    session.wait(session.client().download(&path, &mut file))?;
+    session.wait(download(session, &path, &mut file))?;
     read(file.path())
+}
+
+/// Fetches an export into a file.
+pub(super) async fn download(session: &Session<'_>, path: &str, file: &mut tempfile::NamedTempFile) -> Result<()> {
+    let take = |part: &[u8]| file.write_all(part).context("cannot write what the host answered");
+    session.client().download(Method::GET, path, take).await
 }
 
 /// What the agent holds now: what it held, but it writes nowhere. A file can name any directory, so none of them is shown unasked.
@@ -251,14 +262,18 @@ fn effective(export: &Export, args: &Args, is_task: bool, hints: &mut Vec<String
             Some(named) => directory(&named.host)?,
             None if is_task => mount.host,
             None => {
-                hints.push(format!("the agent saw {guest} then; `--mount DIR:{guest}` shows it a directory there"));
+                hints.push(format!(
+                    "the agent saw {guest} then; `--mount DIR:{guest}` shows it a directory there"
+                ));
                 continue;
             }
         };
         if mount.access == Access::Write {
             hints.push(format!("the agent could write to {guest} then; in a replay it cannot"));
         } else {
-            hints.push(format!("{guest} may hold something else than then: mounts are not recorded"));
+            hints.push(format!(
+                "{guest} may hold something else than then: mounts are not recorded"
+            ));
         }
         mounts.push(Mount {
             guest: mount.guest,
@@ -304,7 +319,10 @@ impl Replay {
     /// A record as it is, to be run to its end with a component.
     pub(super) fn of(recording: Recording, component: Component) -> Self {
         let mut effective = recording.export.effective.clone();
-        effective.mounts.iter_mut().for_each(|mount| mount.access = Access::Read);
+        effective
+            .mounts
+            .iter_mut()
+            .for_each(|mount| mount.access = Access::Read);
         Replay {
             effective,
             recording: Arc::new(recording),
@@ -341,7 +359,9 @@ impl Replay {
         let verdict = judge(&self.recording, given, &ended, beyond);
         if let Some(missing) = answers.beyond().missing.take() {
             let message = format!("the run read the artifact {missing}, which is not in the record");
-            return Err(Failure::of(Reason::NotFound, message).next("export the task again while the host has it").into());
+            return Err(Failure::of(Reason::NotFound, message)
+                .next("export the task again while the host has it")
+                .into());
         }
         let divergence = verdict?;
         let replayed = divergence.as_ref().map_or(given, |divergence| divergence.step);
@@ -428,7 +448,10 @@ impl Answers for Answering {
         let mut beyond = self.beyond();
         match call {
             HostCall::PutArtifact {
-                step: None, bytes, media, ..
+                step: None,
+                bytes,
+                media,
+                ..
             } => beyond
                 .stored
                 .put(bytes, media)
@@ -516,7 +539,10 @@ fn judge(recording: &Recording, given: u64, ended: &Ended, beyond: Option<StepCa
 fn told(ending: &Ending, state: &str) -> String {
     match ending {
         Ending::Open => format!("no end: the task is {state}"),
-        Ending::Done(payload) => format!("the end, with the result {}", short(&content::to_json(payload).to_string())),
+        Ending::Done(payload) => format!(
+            "the end, with the result {}",
+            short(&content::to_json(payload).to_string())
+        ),
         Ending::Split(plan) => format!("the end, with a plan of {} tasks", plan.nodes.len()),
         Ending::Failed(message) => format!("the end, failed: {}", short(message)),
         Ending::Stopped(reason) => format!("the end, by {reason}"),
@@ -540,4 +566,188 @@ fn short(text: &str) -> String {
     let cut: String = text.chars().take(SHOWN).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("{cut}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use skep::export::{Piece, Writer};
+    use skep_rules::{
+        capability::GrantWord,
+        id::{AgentId, CrewId},
+        limits::Tier,
+        plan::Payload,
+        quantity::{Size, Time},
+        seam::{Call, Identity, Lease, TaskView, Usage},
+        step,
+        step::StepResult,
+        task::TaskState,
+    };
+
+    use super::*;
+
+    /// A record of two steps.
+    fn recording(ending: Ending, mounts: Vec<Mount>) -> Recording {
+        let (agent, crew) = (AgentId::new(7 << 16, 0), CrewId::new(8 << 16, 0));
+        let export = Export {
+            skep: String::new(),
+            lease: Lease {
+                task: TaskId::new(9 << 16, 0),
+                epoch: 1,
+                agent,
+                generation: 1,
+            },
+            run: 0,
+            agent: Identity {
+                agent,
+                generation: 1,
+                name: "a".into(),
+                crew,
+            },
+            plugin: "acme/x".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            component: Digest::of(b""),
+            call: Call::Execute,
+            view: TaskView {
+                attempt: 1,
+                description: String::new(),
+                input: Payload::Inline(Vec::new()),
+                dependencies: Vec::new(),
+                facts: None,
+                remarks: Vec::new(),
+                seed: 0,
+                records: true,
+                began: Time(1),
+            },
+            effective: Effective {
+                mounts,
+                workspace: Size(0),
+                artifacts: Size(0),
+                env: [("KEY".to_owned(), skep::export::MASK.to_owned())].into(),
+                limits: Tier::Small.limits(),
+                word: GrantWord::free(),
+                state: Size(0),
+                children: 0,
+            },
+            masked: ["KEY".to_owned()].into(),
+            steps: 2,
+            state: TaskState::Running,
+            ending,
+        };
+        let step = |alarm| step::Step {
+            asked: StepCall::Clock { alarm }.asked(),
+            at: Time(1),
+            result: StepResult::Done,
+        };
+        let steps = [step(None), step(Some(Time(1)))];
+        let steps = steps.iter().flat_map(|step| minicbor::to_vec(step).unwrap()).collect();
+        let mut writer = Writer::begin(Vec::new()).unwrap();
+        for piece in [Piece::Head(Box::new(export)), Piece::Steps(steps), Piece::Last] {
+            writer.piece(&piece).unwrap();
+        }
+        Recording::read(writer.into_inner().as_slice()).unwrap()
+    }
+
+    fn done(text: &str) -> End {
+        End::Finished(Outcome::Done(Payload::Inline(text.into())))
+    }
+
+    /// What is said of an attempt that was given so many steps and ended so.
+    fn said(ending: Ending, given: u64, end: End, beyond: bool) -> Option<(u64, String, String)> {
+        let ended = Ended {
+            end,
+            usage: Usage::default(),
+            denials: Vec::new(),
+            log: Vec::new(),
+        };
+        let beyond = beyond.then_some(StepCall::Clock { alarm: None });
+        let verdict = judge(&recording(ending, Vec::new()), given, &ended, beyond).unwrap();
+        verdict.map(|divergence| (divergence.step, divergence.expected, divergence.got))
+    }
+
+    #[test]
+    fn the_first_divergence_is_said() {
+        let result = || Ending::of(&done("1"));
+        // As the record says, stopped before its end, and a run that goes on.
+        assert_eq!(said(result(), 2, done("1"), false), None);
+        assert_eq!(said(result(), 1, End::Fenced, true), None);
+        assert_eq!(said(Ending::Open, 2, End::Fenced, true), None);
+        assert_eq!(said(Ending::Open, 2, done("2"), false), None);
+        // Another result, another step, none where there was one.
+        let (step, expected, got) = said(result(), 2, done("2"), false).unwrap();
+        assert_eq!(
+            (step, expected.as_str(), got.as_str()),
+            (2, "the end, with the result 1", "the end, with the result 2")
+        );
+        let (step, expected, got) = said(result(), 2, End::Fenced, true).unwrap();
+        assert_eq!((step, expected.as_str()), (2, "the end, with the result 1"));
+        assert!(got.starts_with("another step, clock ("), "{got}");
+        let (step, expected, got) = said(result(), 1, done("1"), false).unwrap();
+        assert!(
+            step == 1 && expected.starts_with("clock (") && got == "the end, with the result 1",
+            "{expected} {got}"
+        );
+        let diverged = End::Diverged {
+            step: 1,
+            expected: "a".into(),
+            got: "b".into(),
+        };
+        assert_eq!(said(result(), 2, diverged, false), Some((1, "a".into(), "b".into())));
+        let late = End::Stopped {
+            reason: Reason::DeadlineExceeded,
+            message: "late".into(),
+        };
+        assert_eq!(
+            said(result(), 2, late, false).unwrap().2,
+            "the end, by deadline-exceeded: late"
+        );
+    }
+
+    #[test]
+    fn a_file_is_shown_only_what_the_command_line_names() {
+        let here = tempfile::tempdir().unwrap();
+        let mount = Mount {
+            guest: "/input".parse().unwrap(),
+            host: "/etc".into(),
+            access: Access::Write,
+        };
+        let recording = recording(Ending::Open, vec![mount]);
+        let args = |mounts: &[&str], env: &[(&str, &str)]| Args {
+            what: String::new(),
+            plugin: None,
+            until: None,
+            verbose: false,
+            mounts: mounts.iter().map(|mount| mount.parse().unwrap()).collect(),
+            env: env
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        };
+        let held = |args: &Args, is_task| {
+            let mut hints = Vec::new();
+            let effective = effective(&recording.export, args, is_task, &mut hints);
+            effective.map(|effective| (effective, hints))
+        };
+        let (file, hints) = held(&args(&[], &[]), false).unwrap();
+        assert!(file.mounts.is_empty() && hints.len() == 2, "{hints:?}");
+        let (task, _) = held(&args(&[], &[]), true).unwrap();
+        assert_eq!(
+            (task.mounts[0].host.as_str(), task.mounts[0].access),
+            ("/etc", Access::Read)
+        );
+        let named = format!("{}:/input", here.path().display());
+        let (file, hints) = held(&args(&[&named], &[("KEY", "v")]), false).unwrap();
+        assert_eq!(
+            file.mounts[0].host,
+            here.path().canonicalize().unwrap().to_str().unwrap()
+        );
+        assert_eq!((file.env["KEY"].as_str(), hints.len()), ("v", 1));
+        for bad in [
+            args(&[&format!("{named}:rw")], &[]),
+            args(&[&format!("{}:/other", here.path().display())], &[]),
+            args(&[], &[("OTHER", "v")]),
+        ] {
+            let error = held(&bad, false).unwrap_err();
+            assert_eq!(error.downcast_ref::<Failure>().unwrap().exit, Exit::Usage);
+        }
+    }
 }

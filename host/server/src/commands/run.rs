@@ -285,7 +285,9 @@ impl Memory {
         let (at, result) = match call {
             StepCall::Spawn(_) => (now, StepResult::refused(Reason::BudgetExhausted)),
             StepCall::Await { .. } => (now, StepResult::refused(Reason::NotFound)),
-            StepCall::Sleep { until } if *until > now.after(MAX_SLEEP) => (now, StepResult::refused(Reason::InvalidInput)),
+            StepCall::Sleep { until } if *until > now.after(MAX_SLEEP) => {
+                (now, StepResult::refused(Reason::InvalidInput))
+            }
             StepCall::Sleep { until } => {
                 self.slept |= *until > now;
                 (now.max(*until), StepResult::Done)
@@ -312,10 +314,7 @@ impl Memory {
             result,
         };
         self.last = Some((number, step.clone()));
-        Recorded {
-            step,
-            ends: Vec::new(),
-        }
+        Recorded { step, ends: Vec::new() }
     }
 }
 

@@ -45,21 +45,25 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     let client = session.client();
     match command {
         Command::Get { crew, key, revision } => {
-            let query = revision.map(|revision| format!("?revision={revision}")).unwrap_or_default();
+            let query = revision
+                .map(|revision| format!("?revision={revision}"))
+                .unwrap_or_default();
             let entry: Entry = session.wait(client.get(&format!("{}{query}", path(crew, Some(key)))))?;
             context.output.one(&entry, || pretty(&entry.value))?;
         }
         Command::Ls { crew, prefix } => {
             let query = format!("{}?prefix={}", path(crew, None), escape(prefix));
             let keys: Vec<Key> = session.wait(client.list(&query))?;
-            context.output.list(&keys, ["key", "revision", "size", "written"], |key| {
-                [
-                    key.key.clone(),
-                    key.revision.to_string(),
-                    bytes(key.bytes),
-                    time(key.at),
-                ]
-            })?;
+            context
+                .output
+                .list(&keys, ["key", "revision", "size", "written"], |key| {
+                    [
+                        key.key.clone(),
+                        key.revision.to_string(),
+                        bytes(key.bytes),
+                        time(key.at),
+                    ]
+                })?;
         }
         Command::History { crew, key } => {
             let query = format!("{}/history", path(crew, Some(key)));

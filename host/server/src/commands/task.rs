@@ -131,11 +131,11 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
-    if let Command::Submit(args) = command {
-        return submit_and_print(context, args);
-    }
-    if let Command::Export { task, to } = command {
-        return export(context, task, to.as_deref());
+    match command {
+        Command::Submit(args) => return submit_and_print(context, args),
+        Command::Export { task, to } => return export(context, task, to.as_deref()),
+        Command::Show { task, steps: true } => return show_steps(context, task),
+        _ => {}
     }
     let client = context.client()?;
     match command {
@@ -161,20 +161,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
                 },
             )?;
         }
-        Command::Show { task, steps: true } => {
-            let steps: Vec<Step> = context.wait(client.list(&path(task, "/steps")))?;
-            context
-                .output
-                .list(&steps, ["step", "at", "call", "answer"], |step| {
-                    [
-                        step.number.to_string(),
-                        time(step.at),
-                        called_for(step),
-                        step.answer.to_string(),
-                    ]
-                })?;
-        }
-        Command::Export { .. } => {}
+        Command::Export { .. } | Command::Show { steps: true, .. } => {}
         Command::Show { task, steps: false } => {
             let task: Task = context.wait(client.get(&path(task, "")))?;
             context.output.one(&task, || describe(&task))?;
@@ -212,7 +199,25 @@ pub(super) fn path(task: &str, rest: &str) -> String {
 
 /// What a step was called for: the name, and enough of the digest of its arguments to tell two calls apart.
 fn called_for(step: &Step) -> String {
-    format!("{} ({}…)", step.name, step.arguments.chars().take(8).collect::<String>())
+    format!(
+        "{} ({}…)",
+        step.name,
+        step.arguments.chars().take(8).collect::<String>()
+    )
+}
+
+fn show_steps(context: &Context, task: &str) -> Result<Exit> {
+    let session = Session::open(context, false)?;
+    let steps: Vec<Step> = session.wait(session.client().list(&path(task, "/steps")))?;
+    context.output.list(&steps, ["step", "at", "call", "answer"], |step| {
+        [
+            step.number.to_string(),
+            time(step.at),
+            called_for(step),
+            step.answer.to_string(),
+        ]
+    })?;
+    Ok(Exit::Done)
 }
 
 /// What was exported, and where to.
@@ -231,20 +236,21 @@ struct Exported {
 /// Writes the file whole or not at all: it is read through once before it gets its name.
 fn export(context: &Context, task: &str, to: Option<&Path>) -> Result<Exit> {
     let session = Session::open(context, false)?;
-    let folder = to.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    let folder = to
+        .and_then(Path::parent)
+        .filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let cannot = || format!("cannot write in {}", folder.display());
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
-    session.wait(session.client().download(&path(task, "/export"), &mut file))?;
+    session.wait(replay::download(&session, &path(task, "/export"), &mut file))?;
     file.as_file().sync_all().with_context(cannot)?;
     let bytes = file.as_file().metadata().with_context(cannot)?.len();
     let recording = replay::read(file.path())?;
     let export = &recording.export;
     let to = to.map_or_else(|| folder.join(format!("{}.export", export.task())), Path::to_path_buf);
     file.persist_noclobber(&to).map_err(|error| match error.error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::new(Exit::Conflict, format!("{} is there already", to.display())).next("choose another name: --to FILE")
-        }
+        std::io::ErrorKind::AlreadyExists => Failure::new(Exit::Conflict, format!("{} is there already", to.display()))
+            .next("choose another name: --to FILE"),
         _ => Failure::new(Exit::Failure, format!("cannot write {}: {}", to.display(), error.error)),
     })?;
     let exported = Exported {
@@ -269,7 +275,9 @@ fn told(exported: &Exported) -> String {
         exported.steps
     );
     if !exported.component {
-        text.push_str("without the component, which the host does not have any more: `skep replay --plugin` takes it\n");
+        text.push_str(
+            "without the component, which the host does not have any more: `skep replay --plugin` takes it\n",
+        );
     }
     for name in &exported.masked {
         text.push_str(&format!("the value of the variable {name} is masked\n"));

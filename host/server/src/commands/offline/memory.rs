@@ -99,7 +99,10 @@ impl State {
     }
 
     fn of(&self, key: &str) -> &[Value] {
-        self.keys.get(key).map(|(values, _)| values.as_slice()).unwrap_or_default()
+        self.keys
+            .get(key)
+            .map(|(values, _)| values.as_slice())
+            .unwrap_or_default()
     }
 
     fn newest(&self, key: &str) -> Option<&Value> {
@@ -124,7 +127,10 @@ impl State {
         }
         let size = |key: &str, bytes: &[u8]| (key.len() + bytes.len()) as u64;
         let before = self.newest(key).map_or(0, |value| size(key, &value.bytes));
-        let held = self.keys.keys().filter_map(|key| Some(size(key, &self.newest(key)?.bytes)));
+        let held = self
+            .keys
+            .keys()
+            .filter_map(|key| Some(size(key, &self.newest(key)?.bytes)));
         let after = size(key, bytes);
         if quota == Size(0) || after > before && held.sum::<u64>() - before + after > quota.0 {
             return StepResult::refused(Reason::QuotaExceeded);
@@ -247,10 +253,19 @@ mod tests {
         };
         assert_eq!(list(&mut state, None, 2), keys(&["b/1", "b/2"], true));
         assert_eq!(list(&mut state, Some("b/2"), 2), keys(&["b/3"], false));
-        assert_eq!(list(&mut state, None, 0), Some(StepResult::refused(Reason::InvalidInput)));
+        assert_eq!(
+            list(&mut state, None, 0),
+            Some(StepResult::refused(Reason::InvalidInput))
+        );
         let large = "x".repeat(64);
-        assert_eq!(put(&mut state, "a", &large, None), StepResult::refused(Reason::QuotaExceeded));
-        assert_eq!(put(&mut state, "", "x", None), StepResult::refused(Reason::InvalidInput));
+        assert_eq!(
+            put(&mut state, "a", &large, None),
+            StepResult::refused(Reason::QuotaExceeded)
+        );
+        assert_eq!(
+            put(&mut state, "", "x", None),
+            StepResult::refused(Reason::InvalidInput)
+        );
         assert_eq!(state.answer(&StepCall::Clock { alarm: None }, QUOTA, Time(7)), None);
     }
 

@@ -99,7 +99,7 @@ impl<T: Answers> Host for Side<T> {
 
 /// A directory for sandboxes: compiled code stays in it from one attempt to the next.
 pub(super) fn home() -> Result<tempfile::TempDir> {
-    tempfile::tempdir().context("cannot make a directory for /workspace")
+    tempfile::tempdir().context("cannot make a directory for the sandbox")
 }
 
 /// Makes one attempt.
@@ -108,11 +108,13 @@ pub(super) fn home() -> Result<tempfile::TempDir> {
 /// When it cannot begin.
 pub(super) async fn attempt<T: Answers>(home: &Path, attempt: Attempt, answers: &Arc<T>) -> Result<Ended> {
     let (sender, mut events) = mpsc::channel(EVENTS);
+    // Its own: what is left in it is removed while the next attempt begins.
+    let workspaces = tempfile::tempdir_in(home).context("cannot make a directory for /workspace")?;
     let options = Options {
         compiler: own_compiler(),
         cache_dir: home.join("cache"),
         cache_key: [0; 32],
-        workspaces: home.join("workspaces"),
+        workspaces: workspaces.path().to_path_buf(),
         slots: 1,
         memory: None,
         guest_threads: 1,

@@ -9,6 +9,7 @@ pub(super) mod crews;
 pub(super) mod events;
 pub(super) mod host;
 pub(super) mod keys;
+mod parts;
 pub(super) mod plugins;
 pub(super) mod records;
 pub(super) mod state;

@@ -1,25 +1,21 @@
 //! `/v1/tasks/{id}/steps` and `/v1/tasks/{id}/export`
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use axum::{
     Json,
-    body::{Body, Bytes},
     extract::{Path, State},
-    http::header,
-    response::{IntoResponse, Response},
+    response::Response,
 };
-use futures_util::stream;
 use serde::Deserialize;
 use skep_rules::{id::TaskId, reason::Reason, step::Recorded};
-use tokio::sync::mpsc;
 
-use super::{archive, blocking};
+use super::{
+    archive, blocking,
+    parts::{self, Parts},
+};
 use crate::{
-    driver::{Driver, Error},
+    driver::Driver,
     host::Shared,
     http::{
         api::{Page, problem::Problem, step::Step},
@@ -113,49 +109,7 @@ pub(crate) async fn export(
     driver.store.wait(position).await?;
     let permit = Arc::clone(&shared.exports).try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::new(Reason::Overloaded, "too many exports are under way"))?;
-    let (sender, receiver) = mpsc::channel(PIECES);
-    let on = Arc::clone(driver);
-    let writing = driver.blocking.spawn_blocking(move || {
-        let _permit = permit;
-        let component = query.component.unwrap_or(true);
-        let to = io::BufWriter::with_capacity(PIECE_BYTES, Pieces(sender));
-        match run.export(&on, head, component, to) {
-            Ok(()) => {}
-            // The client went away.
-            Err(Error::File(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(error) => tracing::warn!(task = %id, %error, "an export broke off"),
-        }
-    });
-    // It ends with the export, or with the connection.
-    drop(writing);
-    let pieces = stream::unfold(receiver, async |mut receiver| {
-        let piece = receiver.recv().await?;
-        Some((Ok::<Bytes, io::Error>(piece), receiver))
-    });
-    let kind = [
-        (header::CONTENT_TYPE, "application/octet-stream"),
-        (header::CONTENT_DISPOSITION, "attachment"),
-    ];
-    Ok((kind, Body::from_stream(pieces)).into_response())
-}
-
-/// Pieces of an answer that wait for a slow client, and their size: together what one request holds.
-const PIECES: usize = 4;
-const PIECE_BYTES: usize = 256 << 10;
-
-/// The answer of a request, as something to be written to. Waits for the client; dropped with the connection.
-struct Pieces(mpsc::Sender<Bytes>);
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Bytes::copy_from_slice(bytes));
-        match sent {
-            Ok(()) => Ok(bytes.len()),
-            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let component = query.component.unwrap_or(true);
+    let write = move |driver: &Driver, to: Parts| run.export(driver, head, component, to);
+    Ok(parts::answer(driver, permit, "an export", write))
 }
