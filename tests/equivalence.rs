@@ -513,7 +513,8 @@ fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
             id: root,
             seed,
             description: "a program".into(),
-            input: Payload::Inline(program.to_string().into_bytes()),
+            // A path of its own: what it lists does not show what all share.
+            input: Payload::Inline(json!({"path": "root/", "program": program}).to_string().into_bytes()),
             roles: Default::default(),
             agent: None,
             plan: false,
