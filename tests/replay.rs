@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 use skep_built_guests::{PROGRAM, STEPS};
 use skep_rules::limits::MAX_PAGE;
 
-use crate::harness::{Host, Run, directory, plugin, skep, write};
-
-/// What the interpreter may do here, and the same as grants.
-const WANTS: &str = "[wants]\nstate = { quota = \"1MiB\" }\ntasks = { children = 100 }\nartifacts = \"1MiB\"\nworkspace = \"1MiB\"\n[limits]\ntier = \"small\"\n";
-const GRANTS: &str = "replicas = 3\ngrants = { state = { quota = \"1MiB\" }, tasks = { children = 100 }, artifacts = \"1MiB\", workspace = \"1MiB\" }\n";
+use crate::{
+    harness::{Host, Run, directory, plugin, skep, write},
+    kills::{GRANTS, WANTS},
+};
 
 /// A program with a step of every kind, the last of them before the artifact is read again.
 fn all_steps() -> Value {
