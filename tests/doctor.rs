@@ -122,7 +122,7 @@ fn a_directory_of_another_release_names_both_formats() {
     edit(&data, ".meta", b"head", |row| row[1] = 9);
     fails(
         &check(&data, false, "store"),
-        "the store has format 9, this release reads 1",
+        "the store has format 9, this release reads 2",
         "use the release that wrote it",
     );
     // The host says so too.

@@ -34,7 +34,7 @@ use skep_runtime::{Compiler, Host, Options, Runner};
 
 use crate::{
     harness::{now, until},
-    kills::{Dice, GRANTS, WANTS},
+    kills::{Dice, GRANTS, WANTS, number},
 };
 
 /// Programs of one run in CI.
@@ -426,7 +426,7 @@ fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
             let memory = world.lock();
             let all = memory.batches.len();
             let kept = match memory.dies {
-                Some(Dies::At(_)) => memory.told + usize::try_from(dice.below((all - memory.told) as u64 + 1)).unwrap(),
+                Some(Dies::At(_)) => memory.told + dice.pick(all - memory.told + 1),
                 _ => all,
             };
             (memory.dead, kept)
@@ -536,7 +536,7 @@ fn program(dice: &mut Dice, depth: u64) -> Vec<Value> {
     let length = 2 + dice.below(6);
     let mut acts = Vec::new();
     for _ in 0..length {
-        let key = ["a", "b", "c"][dice.below(3) as usize];
+        let key = ["a", "b", "c"][dice.pick(3)];
         let value = format!("v{}", dice.below(100));
         acts.push(match dice.below(if depth > 0 { 21 } else { 18 }) {
             0 => json!({"put": {"key": key, "value": value}}),
@@ -544,7 +544,8 @@ fn program(dice: &mut Dice, depth: u64) -> Vec<Value> {
             2 => json!({"cas": {"key": key, "value": value, "revision": null}}),
             3 => json!({"cas": {"key": key, "value": value, "revision": dice.below(3)}}),
             4 => json!({"delete": {"key": key, "revision": null}}),
-            5 => json!({"list": {"prefix": ""}}),
+            // Only what is its own: what children write beneath its path comes and goes.
+            5 => json!({"list": {"prefix": key}}),
             6 => json!({"history": {"key": key}}),
             7 => json!({"get-revision": {"key": key, "revision": dice.below(3)}}),
             8 => json!({"add": {"key": "/sum", "by": dice.below(5)}}),
@@ -566,10 +567,6 @@ fn program(dice: &mut Dice, depth: u64) -> Vec<Value> {
         acts.push(json!({"await-all": {"timeout": null}}));
     }
     acts
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
 #[test]

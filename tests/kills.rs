@@ -36,9 +36,19 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound
     }
+
+    /// The place of one of so many.
+    pub(crate) fn pick(&mut self, of: usize) -> usize {
+        usize::try_from(self.below(of as u64)).expect("below a usize")
+    }
 }
 
-fn number(name: &str) -> Option<u64> {
+/// A number from the environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how much is tried is an argument of the test run"
+)]
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
@@ -160,7 +170,7 @@ fn killed_at_random_moments_nothing_is_lost_and_nothing_happens_twice() {
         }
         for _ in 0..kills {
             open(&host);
-            let (known, more) = (ledger.len(), dice.below(4) as usize);
+            let (known, more) = (ledger.len(), dice.pick(4));
             until("clients are served, or have nothing left", || {
                 let left = ledger.next.load(Ordering::Relaxed) < most;
                 (!left || ledger.len() >= known + more).then_some(())
