@@ -16,6 +16,10 @@ mod output;
 use cli::{Cli, Exit};
 use failure::Failure;
 
+/// Thousands of small records, payloads and messages a second are made on one thread and let go on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match commands::run(Cli::parse()) {
         Ok(exit) => exit.into(),
