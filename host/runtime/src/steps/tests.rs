@@ -806,14 +806,23 @@ fn who_waits_longest_makes_room() {
             recorded: 0,
         });
         assert_eq!(trial.next(), RunnerEvent::Started { lease });
-        let parked = trial.runner.waiting().max(1);
-        trial.parked(parked.min(2));
-        while trial.bench.ledger.lock().unwrap().waits.take().is_none() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        trial.parked(if *number == tasks[0] { 1 } else { 2 });
+        // Some ten seconds.
+        let waits = (0..10_000).any(|_| {
+            trial.runner.tasks_waiting().contains(number) || {
+                std::thread::sleep(Duration::from_millis(1));
+                false
+            }
+        });
+        assert!(waits, "{number} never waited");
+        trial.bench.ledger.lock().unwrap().waits.take();
+        // The newest stay; on a slow machine only the last, because nobody keeps its instance for long.
+        let waiting = trial.runner.tasks_waiting();
+        let so_far = tasks.iter().position(|task| task == number).map(|at| &tasks[..=at]);
+        assert!(
+            waiting.len() <= 2 && so_far.is_some_and(|tasks| tasks.ends_with(&waiting)),
+            "{waiting:?}"
+        );
     }
-    assert_eq!(trial.runner.tasks_waiting(), tasks[2..]);
 }
 
 #[test]
