@@ -283,8 +283,8 @@ fn steps_that_say_what_was_found_are_done() {
     let cases = [
         (StepCall::Clock { alarm: None }, StepResult::Done),
         (StepCall::Directive { beats: 3, drain: true }, StepResult::Done),
-        (StepCall::PutArtifact(artifact), StepResult::Done),
-        (read(None), StepResult::Done),
+        (StepCall::PutArtifact(artifact), StepResult::Artifact(Digest::of(b"x"))),
+        (read(None), StepResult::Artifact(Digest::of(b"x"))),
         (read(Some(Reason::NotFound)), refused(Reason::NotFound)),
     ];
     for (call, expected) in cases {
