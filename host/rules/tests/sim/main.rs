@@ -27,7 +27,8 @@ mod tests {
 
     use super::world::World;
 
-    const SEEDS: u64 = 200;
+    /// Enough to show all that must be seen several times, in five seconds.
+    const SEEDS: u64 = 1_000;
 
     /// Seeds that found something once.
     const REGRESSIONS: &[u64] = &[];
