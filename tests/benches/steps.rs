@@ -29,8 +29,8 @@ use crate::{
     time,
 };
 
-const WANTS: &str = "[wants]\nstate = { quota = \"64MiB\" }\ntasks = { children = 1000 }\n[limits]\ntier = \"small\"\n";
-const GRANTS: &str = "grants = { state = { quota = \"64MiB\" }, tasks = { children = 1000 } }\n";
+const WANTS: &str = "[wants]\nartifacts = \"1MiB\"\nstate = { quota = \"64MiB\" }\ntasks = { children = 1000 }\n[limits]\ntier = \"small\"\n";
+const GRANTS: &str = "grants = { artifacts = \"1MiB\", state = { quota = \"64MiB\" }, tasks = { children = 1000 } }\n";
 
 fn ready(component: &[u8]) -> Ready {
     Ready::of(component, WANTS, GRANTS)
@@ -95,7 +95,7 @@ pub(crate) fn waiting() -> Vec<Value> {
     }
     crate::harness::until("every task waits", || {
         let crew = &ready.host.get("/v1/crews")["items"][0];
-        (crew["tasks"]["in_progress"] == tasks || crew["tasks"]["inProgress"] == tasks).then_some(())
+        (crew["tasks"]["in_progress"] == tasks).then_some(())
     });
     // Instances are kept for two seconds.
     std::thread::sleep(Duration::from_secs(5));
