@@ -143,6 +143,8 @@ pub const CEILING_STATE: Size = Size(16 * MIB);
 pub const CEILING_CHILDREN: u32 = 100;
 /// Children that one step awaits: as many as a tree has.
 pub const MAX_AWAITED: usize = MAX_PLAN_NODES;
+/// Inline outputs that one await hands over: they are copied under the shard's lock, and a thousand children could have 256 MiB.
+pub const MAX_ENDS_BYTES: usize = 4 << 20;
 /// The longest that children are awaited.
 pub const MAX_AWAIT: Millis = Millis(30 * 86_400_000);
 /// How far ahead a task may sleep.
@@ -153,7 +155,7 @@ pub const MAX_STEPS: u64 = 1_000_000;
 pub const MAX_RECORD_BYTES: u64 = 256 * MIB;
 /// Bytes of steps of one task that memory keeps before they go to their table: what most tasks never reach.
 pub const RECORD_TAIL_BYTES: usize = 32 << 10;
-/// Bytes of steps handed to a runner at a time, the ends of children not counted.
+/// Outputs of children after which no further step is handed to a runner in the same piece; the steps themselves are those of one row.
 pub const RECORD_PAGE_BYTES: usize = 256 << 10;
 /// Reads of the clock after which it moves on: a guest that polls it must see time pass.
 pub const CLOCK_READS: u32 = 256;

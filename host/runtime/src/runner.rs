@@ -125,12 +125,10 @@ impl Runner {
         let watched = Arc::downgrade(&shared);
         let live = move || watched.upgrade().map(|shared| shared.live()).unwrap_or_default();
         let watchdog = Watchdog::start(live).map_err(Error::Threads)?;
-        shared
-            .tasks
-            .spawn_on(beats(Arc::downgrade(&shared), shared.stop.clone()), &shared.handle);
-        shared
-            .tasks
-            .spawn_on(evictions(Arc::downgrade(&shared), shared.stop.clone()), &shared.handle);
+        for (period, act) in [(BEAT, beat as fn(&Shared)), (LOOK, evict_old)] {
+            let each = each(period, Arc::downgrade(&shared), shared.stop.clone(), act);
+            shared.tasks.spawn_on(each, &shared.handle);
+        }
         Ok(Arc::new(Runner {
             shared,
             runtime: Mutex::new(Some(runtime)),
@@ -559,9 +557,9 @@ fn unbegun(end: End) -> Ended {
     }
 }
 
-/// Drops attempts that have waited too long to be kept.
-async fn evictions(shared: Weak<Shared>, stop: CancellationToken) {
-    let mut every = tokio::time::interval(LOOK);
+/// Does something again and again, until the runner stops.
+async fn each(period: Duration, shared: Weak<Shared>, stop: CancellationToken, act: impl Fn(&Shared)) {
+    let mut every = tokio::time::interval(period);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -569,25 +567,21 @@ async fn evictions(shared: Weak<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         let Some(shared) = shared.upgrade() else { return };
-        let now = shared.clock.elapsed();
-        shared.evict(|_, since| now.saturating_sub(since) >= PARK.duration());
+        act(&shared);
     }
 }
 
-/// Tells signs of life once a second, those of all attempts in one message.
-async fn beats(shared: Weak<Shared>, stop: CancellationToken) {
-    let mut every = tokio::time::interval(BEAT);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        let Some(shared) = shared.upgrade() else { return };
-        let beats: Vec<Beat> = shared.live().iter().filter_map(|control| control.beat()).collect();
-        if !beats.is_empty() {
-            shared.host.event(RunnerEvent::Beats { beats });
-        }
+/// Drops attempts that have waited too long to be kept.
+fn evict_old(shared: &Shared) {
+    let now = shared.clock.elapsed();
+    shared.evict(|_, since| now.saturating_sub(since) >= PARK.duration());
+}
+
+/// Tells signs of life, those of all attempts in one message.
+fn beat(shared: &Shared) {
+    let beats: Vec<Beat> = shared.live().iter().filter_map(|control| control.beat()).collect();
+    if !beats.is_empty() {
+        shared.host.event(RunnerEvent::Beats { beats });
     }
 }
 

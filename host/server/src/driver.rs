@@ -17,11 +17,12 @@ use skep_rules::{
     effect::Changed,
     facts::{self, Facts, Remembered, Replaced, record_key},
     id::{Digest, TaskId},
-    limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, MAX_RIDERS},
+    limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, MAX_RIDERS, RECORD_PAGE_BYTES},
+    plan::Payload,
     quantity::Time,
     reason::Reason,
     rejection::Rejection,
-    seam::{Beat, Lease, RunnerCommand, StepReply},
+    seam::{Beat, DependencyEnd, Lease, RunnerCommand, StepReply},
     shard::{Output, Shard},
     state::State,
     step::{Recorded, Step, StepCall, read_steps},
@@ -270,8 +271,8 @@ impl Driver {
 
     /// Takes a step of an attempt. Its answer is on record when this returns, durable or not: if it is lost, so is the attempt that knows it.
     pub(crate) fn step(&self, lease: Lease, number: u64, call: StepCall, child: bool) -> Result<StepReply, Error> {
-        let grows = matches!(call, StepCall::Put { .. } | StepCall::Spawn(_));
-        if grows && self.low_space.load(Ordering::Relaxed) {
+        // Also what only reads: its answer grows the record, and an agent that goes on for ever would fill the disk.
+        if self.low_space.load(Ordering::Relaxed) {
             return Ok(StepReply::Refused(Reason::Overloaded));
         }
         let decided = self.decide(Vec::new(), |_, draw, now| {
@@ -303,11 +304,17 @@ impl Driver {
             Some(tail) => piece(tail.first, &tail.bytes, from)?,
             None => self.recorded(task.id, task.run, from)?,
         };
-        let recorded = steps.into_iter().map(|step| Recorded {
-            ends: state.ends(&step),
-            step,
-        });
-        Ok(Ok(recorded.collect()))
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for step in steps {
+            let ends = state.ends(&step);
+            bytes += ends.iter().map(inline).sum::<usize>();
+            page.push(Recorded { step, ends });
+            // The steps are those of one row; what their children gave is not bounded by it.
+            if bytes > RECORD_PAGE_BYTES {
+                break;
+            }
+        }
+        Ok(Ok(page))
     }
 
     /// Steps of a run that are in their table, from a number on: those of one row.
@@ -723,6 +730,14 @@ fn table_of(table: facts::Table) -> Table {
         facts::Table::Steps => STEPS,
         facts::Table::State => STATE,
         facts::Table::Replaced => REPLACED,
+    }
+}
+
+/// Bytes of the output of a task that ended, where it is inline.
+fn inline(end: &DependencyEnd) -> usize {
+    match &end.output {
+        Ok(Payload::Inline(bytes)) => bytes.len(),
+        Ok(Payload::Artifact(_)) | Err(_) => 0,
     }
 }
 

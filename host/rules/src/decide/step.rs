@@ -8,11 +8,12 @@ use crate::{
     facts::{Facts, Needs, Page, Replaced, Table, Write, old_value_key, record_key, value_key},
     id::{Name, TaskId},
     limits::{
-        DEFAULT_RETRIES, MAX_AWAIT, MAX_AWAITED, MAX_LIVE_TASKS, MAX_NAMESPACES, MAX_PLAN_NODES, MAX_RECORD_BYTES,
-        MAX_RETRIES, MAX_ROLES, MAX_SLEEP, MAX_STATE_KEY_BYTES, MAX_STATE_PAGE, MAX_STATE_VALUE_BYTES, MAX_STEPS,
-        MAX_TASK_DEPTH, MAX_TEXT_BYTES, RECORD_TAIL_BYTES, STATE_HISTORY, STATE_HISTORY_AGE,
+        DEFAULT_RETRIES, MAX_AWAIT, MAX_AWAITED, MAX_ENDS_BYTES, MAX_LIVE_TASKS, MAX_NAMESPACES, MAX_PLAN_NODES,
+        MAX_RECORD_BYTES, MAX_RETRIES, MAX_ROLES, MAX_SLEEP, MAX_STATE_KEY_BYTES, MAX_STATE_PAGE,
+        MAX_STATE_VALUE_BYTES, MAX_STEPS, MAX_TASK_DEPTH, MAX_TEXT_BYTES, RECORD_TAIL_BYTES, STATE_HISTORY,
+        STATE_HISTORY_AGE,
     },
-    plan::Artifact,
+    plan::{Artifact, Payload},
     quantity::{Millis, Time},
     reason::Reason,
     retry,
@@ -114,7 +115,13 @@ impl Decision<'_> {
             StepCall::Spawn(_) | StepCall::Await { .. } | StepCall::Sleep { .. }
         );
         let reply = match self.verdict(facts, &lease, call, child) {
-            Verdict::Answer(result) => StepReply::Recorded(self.put_on_record(lease.task, asked, at, result)),
+            Verdict::Answer(result) => {
+                let step = self.put_on_record(lease.task, asked, at, result);
+                StepReply::Recorded(Recorded {
+                    ends: self.state.ends(&step),
+                    step,
+                })
+            }
             Verdict::Wait { tasks, all, until } => {
                 let wait = Wait {
                     asked,
@@ -168,7 +175,7 @@ impl Decision<'_> {
     }
 
     /// Puts an answer on the record of a run. What memory keeps of the record goes to its table first where it is long.
-    pub(super) fn put_on_record(&mut self, id: TaskId, asked: Asked, at: Time, result: StepResult) -> Recorded {
+    pub(super) fn put_on_record(&mut self, id: TaskId, asked: Asked, at: Time, result: StepResult) -> Step {
         let last = self.state.task(id).and_then(|task| task.stepped.or(task.began));
         let at = last.map_or(at, |last| last.max(at));
         let step = Step { asked, at, result };
@@ -183,10 +190,7 @@ impl Decision<'_> {
             at,
             step: encoded,
         });
-        Recorded {
-            ends: self.state.ends(&step),
-            step,
-        }
+        step
     }
 
     /// Writes what memory keeps of a record to its table.
@@ -221,11 +225,23 @@ impl Decision<'_> {
         };
         let result = match wait.tasks.is_empty() {
             true => StepResult::Done,
-            false => StepResult::Ended(self.ended_of(&wait.tasks)),
+            false => self.ended(self.ended_of(&wait.tasks)),
         };
         let now = self.now;
         self.put_on_record(id, wait.asked, now, result);
         self.move_task(id, Change::Ready);
+    }
+
+    /// Children that have ended, unless their outputs are more than one call can hand over.
+    fn ended(&self, tasks: Vec<TaskId>) -> StepResult {
+        let inline = |id: &TaskId| match self.state.task(*id)?.result.as_ref()? {
+            Payload::Inline(bytes) => Some(bytes.len()),
+            Payload::Artifact(_) => None,
+        };
+        match tasks.iter().filter_map(inline).sum::<usize>() > MAX_ENDS_BYTES {
+            true => StepResult::refused(Reason::BudgetExhausted),
+            false => StepResult::Ended(tasks),
+        }
     }
 
     fn ended_of(&self, tasks: &[TaskId]) -> Vec<TaskId> {
@@ -449,7 +465,7 @@ impl Decision<'_> {
             !ended.is_empty()
         };
         if enough || timeout == Some(Millis(0)) {
-            return Verdict::Answer(StepResult::Ended(ended));
+            return Verdict::Answer(self.ended(ended));
         }
         Verdict::Wait {
             tasks,

@@ -3,7 +3,10 @@
 use skep_rules::{
     command::Command,
     id::TaskId,
-    limits::{LEASE, MAX_AWAIT, MAX_AWAITED, MAX_RETRIES, MAX_ROLES, MAX_SLEEP, MAX_TASK_DEPTH, MAX_TEXT_BYTES},
+    limits::{
+        LEASE, MAX_AWAIT, MAX_AWAITED, MAX_ENDS_BYTES, MAX_PAYLOAD_BYTES, MAX_RETRIES, MAX_ROLES, MAX_SLEEP,
+        MAX_TASK_DEPTH, MAX_TEXT_BYTES,
+    },
     plan::{Outcome, Payload, Retry},
     quantity::Millis,
     reason::Reason,
@@ -60,6 +63,36 @@ fn a_child_is_a_task_of_its_parents_tree() {
         (TaskState::Failed, TaskState::Running)
     );
     assert_ne!(task.seed, parent.seed);
+}
+
+#[test]
+fn an_await_hands_over_no_more_than_one_call_can() {
+    let mut bench = Bench::stepping_as(&STEPPERS.replace("children = 5", "children = 50"));
+    let parent = bench.task(|_| {});
+    let large = || End::Finished(Outcome::Done(Payload::Inline(vec![7; MAX_PAYLOAD_BYTES])));
+    let most = MAX_ENDS_BYTES / MAX_PAYLOAD_BYTES;
+    let mut ended: Vec<TaskId> = Vec::new();
+    for _ in 0..most {
+        let child = bench.spawn(parent);
+        bench.end(child, large());
+        ended.push(child);
+    }
+    assert_eq!(
+        bench.answer(parent, children(&ended, true, None)),
+        StepResult::Ended(ended.clone())
+    );
+    // One more, also where it comes while the run waits for it.
+    let last = bench.spawn(parent);
+    ended.push(last);
+    bench.waits(parent, children(&ended, true, None));
+    bench.end(last, large());
+    assert_eq!(bench.results_of(parent).last(), Some(&refused(Reason::BudgetExhausted)));
+    let all = children(&ended, false, None);
+    assert_eq!(bench.answer(parent, all), refused(Reason::BudgetExhausted));
+    assert_eq!(
+        bench.answer(parent, children(&[last], true, None)),
+        StepResult::Ended(vec![last])
+    );
 }
 
 #[test]

@@ -211,29 +211,20 @@ fn target(rustc: &str) -> Check {
 fn mappings(slots: u32, limit: Option<&str>) -> Check {
     let what = "vm.max_map_count";
     let needed = mappings_needed(slots);
+    let found = |limit: u64| {
+        let (limit, slots) = (grouped(limit), grouped(slots.into()));
+        format!("{limit}, {slots} slots need {}", grouped(needed))
+    };
     match limit.and_then(|text| text.trim().parse::<u64>().ok()) {
         None => Check::warn(
             what,
             "unknown on this system",
             format!("see that a process may have {} mappings", grouped(needed)),
         ),
-        Some(limit) if limit >= needed => Check::ok(
-            what,
-            format!(
-                "{}, {} slots need {}",
-                grouped(limit),
-                grouped(slots.into()),
-                grouped(needed)
-            ),
-        ),
+        Some(limit) if limit >= needed => Check::ok(what, found(limit)),
         Some(limit) => Check::fail(
             what,
-            format!(
-                "{}, {} slots need {}",
-                grouped(limit),
-                grouped(slots.into()),
-                grouped(needed)
-            ),
+            found(limit),
             format!("`sysctl -w vm.max_map_count={needed}`, or lower `slots`"),
         ),
     }
