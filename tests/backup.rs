@@ -80,6 +80,21 @@ fn everything_accepted_before_a_backup_is_there_after_a_restore() {
         .exits(0)
         .json();
     let later = submit(&host, 1, 1);
+    // Whoever has it has everything: that it was made is in it, too.
+    let told = |host: &Host| {
+        let (mut told, mut from) = (Vec::new(), "1".to_owned());
+        loop {
+            let page = host.get(&format!("/v1/audit?from={from}"));
+            let rows = page["items"].as_array().unwrap().iter();
+            let backups = rows.filter(|row| row["entry"]["kind"] == "backed-up");
+            told.extend(backups.map(|row| row["entry"]["actor"].clone()));
+            match page["next"].as_str() {
+                Some(next) => from = next.to_owned(),
+                None => return told,
+            }
+        }
+    };
+    assert_eq!(told(&host), ["admin"]);
     assert_eq!(made["bytes"], fs::metadata(&file).unwrap().len());
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(
@@ -120,6 +135,7 @@ fn everything_accepted_before_a_backup_is_there_after_a_restore() {
     let artifact = format!("/v1/artifacts/{}?crew=talk", stored["digest"].as_str().unwrap());
     assert_eq!(new.call("GET", &artifact, &Value::Null).body, b"kept");
     new.skep(&["audit", "verify"]).exits(0);
+    assert_eq!(told(&new), ["admin"]);
     // The trust came along: another release of the same publisher is taken.
     new.crew("again", LIMITS, "", "");
 }

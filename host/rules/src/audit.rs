@@ -53,6 +53,9 @@ pub enum Kind {
     /// A file of the code cache was not this host's own work and was removed; the detail is whose code, and what is wrong with the file.
     #[n(12)]
     CacheRefused,
+    /// A backup was asked for: whoever has it has everything that the host remembers.
+    #[n(13)]
+    BackedUp,
     /// A plugin was removed.
     #[n(20)]
     PluginRemoved,

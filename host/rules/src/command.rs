@@ -197,6 +197,13 @@ pub enum Command {
         #[n(2)]
         by: String,
     },
+    /// Put on record that a backup is about to be made. Changes nothing else.
+    #[n(31)]
+    NoteBackup {
+        /// The principal.
+        #[n(0)]
+        by: String,
+    },
     /// Trust a publisher, or say anew what it may sign. Only while no root was adopted.
     #[n(22)]
     TrustPublisher {

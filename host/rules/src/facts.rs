@@ -162,6 +162,7 @@ impl Command {
             Command::InstallPlugin { .. }
             | Command::RemovePlugin { .. }
             | Command::NoteRefusal { .. }
+            | Command::NoteBackup { .. }
             | Command::TrustPublisher { .. }
             | Command::AdoptRoot { .. }
             | Command::RotateKeys { .. }

@@ -63,6 +63,9 @@ impl Need {
 /// An agent as it is ranked among others: least load, fewest tasks, place in the crew.
 pub(crate) type Rank = (u32, u64, u32, AgentId);
 
+/// The records of tasks. Boxed: a node of the map moves pointers, not records of a kilobyte, and is not half full of them.
+pub(crate) type Tasks = BTreeMap<TaskId, Box<Task>>;
+
 /// A queue in the order of creation.
 type Queue = BTreeSet<(u64, TaskId)>;
 
@@ -120,11 +123,7 @@ pub(crate) struct Index {
 
 impl Index {
     /// The index of some records.
-    pub(crate) fn of(
-        crews: &BTreeMap<CrewId, Crew>,
-        agents: &BTreeMap<AgentId, Agent>,
-        tasks: &BTreeMap<TaskId, Task>,
-    ) -> Self {
+    pub(crate) fn of(crews: &BTreeMap<CrewId, Crew>, agents: &BTreeMap<AgentId, Agent>, tasks: &Tasks) -> Self {
         let mut index = Index::default();
         crews.values().for_each(|crew| index.add_crew(crew));
         agents.values().for_each(|agent| index.add_agent(agent));
@@ -274,7 +273,7 @@ impl Index {
     }
 
     /// A task that is new to the index.
-    pub(crate) fn accept_task(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
+    pub(crate) fn accept_task(&mut self, task: &Task, tasks: &Tasks) {
         self.tasks_of.insert((task.crew, task.id));
         if !task.state.is_ended() {
             *self.open_tree.entry(task.root).or_default() += 1;
@@ -293,7 +292,11 @@ impl Index {
         if task.state == TaskState::Pending {
             let open = |id: &&TaskId| tasks.get(id).is_none_or(|of| !of.state.is_ended());
             let left = task.dependencies.iter().filter(open).count();
-            let bad = task.dependencies.iter().filter_map(|id| tasks.get(id)).any(ended_badly);
+            let bad = task
+                .dependencies
+                .iter()
+                .filter_map(|id| tasks.get(id))
+                .any(|of| ended_badly(of));
             self.blocked.insert(task.id, left);
             if left == 0 || bad {
                 self.ripe.insert(task.id);
@@ -354,7 +357,7 @@ impl Index {
     }
 
     /// What a run waits for, after it was added.
-    pub(crate) fn watch(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
+    pub(crate) fn watch(&mut self, task: &Task, tasks: &Tasks) {
         if let Some(wait) = task.wait.as_ref().filter(|wait| !wait.tasks.is_empty()) {
             let open = |id: &&TaskId| tasks.get(id).is_some_and(|of| !of.state.is_ended());
             let open = wait.tasks.iter().filter(open).count();
@@ -375,7 +378,7 @@ impl Index {
     }
 
     /// What follows for others from the end of a task.
-    pub(crate) fn end_task(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
+    pub(crate) fn end_task(&mut self, task: &Task, tasks: &Tasks) {
         for dependency in &task.dependencies {
             if let Some(dependents) = self.dependents.get_mut(dependency) {
                 dependents.remove(&task.id);
@@ -428,7 +431,7 @@ impl Index {
         self.come(parent.id, wait, open);
     }
 
-    fn doom(&mut self, task: &Task, tasks: &BTreeMap<TaskId, Task>) {
+    fn doom(&mut self, task: &Task, tasks: &Tasks) {
         let Some(parent) = task.parent.and_then(|parent| tasks.get(&parent)) else {
             return;
         };
@@ -437,7 +440,7 @@ impl Index {
         }
     }
 
-    fn examine(&mut self, root: TaskId, tasks: &BTreeMap<TaskId, Task>) {
+    fn examine(&mut self, root: TaskId, tasks: &Tasks) {
         let ended = tasks.contains_key(&root) && !self.open_tree.contains_key(&root);
         if ended && !self.leaning.contains_key(&root) {
             self.closed.insert(root);

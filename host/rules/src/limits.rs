@@ -253,6 +253,8 @@ pub const MAX_LOG_PAGE: usize = 10;
 pub const STORE_CACHE_BYTES: usize = 16 << 20;
 /// Entries after which the records are written as a checkpoint: what a start replays in a fraction of a second.
 pub const CHECKPOINT_ENTRIES: usize = 20_000;
+/// Changed records after which they are written as a checkpoint, which is one transaction: whoever waits for the disk waits for all of it.
+pub const CHECKPOINT_RECORDS: usize = 2_000;
 /// Bytes of entries after which the records are written as a checkpoint.
 pub const CHECKPOINT_BYTES: usize = 32 << 20;
 /// Rows of artifacts that wait for an entry to travel with. Each was a synced write of a guest, so they gather slowly.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Wake,
@@ -15,7 +15,7 @@ use skep_rules::{
     seam::{Beat, Lease},
 };
 
-use crate::meter::Pulse;
+use crate::{instance::Prepared, meter::Pulse};
 
 /// Why an attempt is to end before its export returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +35,10 @@ const UNTOLD: u8 = u8::MAX;
 /// The outside of one attempt.
 #[derive(Debug)]
 pub struct Control {
-    /// The lease at the beginning. The task, the agent and the generation stay.
-    lease: Lease,
-    /// The epoch of the lease that it holds now: an attempt that waited goes on under another one.
-    epoch: AtomicU64,
+    /// The lease that it holds, or held last: an attempt that waited goes on under another one of its task. Locked for a look.
+    lease: Mutex<Lease>,
+    /// Who holds the task since the attempt went on, until its store has taken note.
+    holder: Mutex<Option<Arc<Prepared>>>,
     /// The attempt asks for something that may be answered later.
     asking: AtomicBool,
     /// It will be: the attempt holds no lease until it is resumed.
@@ -66,8 +66,8 @@ impl Control {
     #[must_use]
     pub fn new(lease: Lease) -> Arc<Self> {
         Arc::new(Control {
-            lease,
-            epoch: AtomicU64::new(lease.epoch),
+            lease: Mutex::new(lease),
+            holder: Mutex::default(),
             asking: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             pulse: Arc::default(),
@@ -85,10 +85,12 @@ impl Control {
     /// Which attempt.
     #[must_use]
     pub fn lease(&self) -> Lease {
-        Lease {
-            epoch: self.epoch.load(Ordering::Relaxed),
-            ..self.lease
-        }
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who holds the task now, if that has changed since this was asked last.
+    pub(crate) fn new_holder(&self) -> Option<Arc<Prepared>> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Says whether the attempt asks for something that may be answered later.
@@ -111,9 +113,10 @@ impl Control {
         self.parked.load(Ordering::Acquire)
     }
 
-    /// The attempt goes on under another lease of the same task, agent and generation.
-    pub(crate) fn resume(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Relaxed);
+    /// The attempt goes on under another lease of the same task.
+    pub(crate) fn resume(&self, lease: Lease, holder: Arc<Prepared>) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(holder);
         self.asks(false);
         self.parked.store(false, Ordering::Release);
     }

@@ -9,6 +9,7 @@ use skep_rules::{
     capability::{Capability, GrantWord},
     reason::Reason,
     seam::Identity,
+    step::StepCall,
 };
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     control::Control,
     limiter::Limiter,
     meter::Stop,
+    steps::Answer,
 };
 
 /// The capabilities that an agent holds at this moment; taking one back acts at the agent's next call.
@@ -80,6 +82,20 @@ impl Ctx {
             self.base.denials.note(Reason::CapabilityDenied, what);
         }
         Ok(may)
+    }
+
+    /// Takes a step that may be answered later. Whoever holds the task then is the agent from there on: another one that is made alike may go on with
+    /// the instance, but not with the grants of the one before.
+    ///
+    /// # Errors
+    /// As [`Steps::wait`](crate::steps::Steps::wait).
+    pub(crate) async fn wait(&mut self, call: StepCall) -> wasmtime::Result<Answer> {
+        let steps = self.base.steps.clone();
+        let answer = steps.wait(call).await;
+        if let Some(holder) = self.control.new_holder() {
+            (self.grants, self.identity) = (holder.grants.clone(), holder.identity.clone());
+        }
+        answer
     }
 
     /// As [`Ctx::cross`], for calls that cannot tell the guest of a refusal.

@@ -16,7 +16,7 @@ use skep_rules::{
     plan::Outcome,
     quantity::{Fuel, Millis, Size},
     reason::Reason,
-    seam::{Call, Denial, End, Export, Identity, LogLine, TaskView, Usage},
+    seam::{Call, Denial, End, Export, Identity, Lease, LogLine, TaskView, Usage},
 };
 use wasmtime::{PoolConcurrencyLimitError, Store, component::Instance};
 
@@ -72,6 +72,7 @@ pub enum Ran {
 /// One attempt with its store, which is gone when this is.
 pub struct Attempt {
     body: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    prepared: Arc<Prepared>,
     control: Arc<Control>,
     steps: Steps,
 }
@@ -96,11 +97,18 @@ impl Attempt {
         .await
     }
 
-    /// Lets an attempt that waits go on when it runs next, under a new epoch of its lease and with so many steps on its record: the answer is the last
-    /// of them.
-    pub fn resume(&mut self, epoch: u64, recorded: u64) {
+    /// Whether it can go on as an attempt of this agent: the one that it was, or one that is made alike.
+    pub(crate) fn fits(&self, agent: &Prepared) -> bool {
+        let own = &*self.prepared;
+        own.identity.agent == agent.identity.agent && own.identity.generation == agent.identity.generation
+            || Arc::ptr_eq(&own.linked, &agent.linked) && own.effective == agent.effective
+    }
+
+    /// Lets an attempt that waits go on when it runs next, under another lease of its task, for the agent that has it, and with so many steps on its
+    /// record: the answer is the last of them.
+    pub fn resume(&mut self, lease: Lease, agent: Arc<Prepared>, recorded: u64) {
         self.steps.resume(recorded);
-        self.control.resume(epoch);
+        self.control.resume(lease, agent);
     }
 
     /// Steps that it has taken, those that were given to it from its record included.
@@ -136,6 +144,7 @@ impl Prepared {
         };
         Attempt {
             body: Box::pin(self.clone().body(control.clone(), call, task, steps.clone())),
+            prepared: self.clone(),
             control,
             steps,
         }

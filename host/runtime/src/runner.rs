@@ -4,7 +4,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::Poll,
     time::Duration,
 };
 
@@ -363,20 +362,21 @@ impl Shared {
 
     fn start(self: &Arc<Self>, start: Start) {
         let lease = start.lease;
-        let placed = lock(&self.seats).place(start);
+        let agent = self.ready(lease);
+        let placed = lock(&self.seats).place(start, agent.as_deref().ok());
         match placed {
             // One lease is one attempt and one `Ended`: the first goes on.
             Place::Taken => tracing::error!(?lease, "an attempt was started twice"),
             Place::Early => {}
             Place::Begins(start, unfit) => {
                 self.drop_all(unfit);
-                self.begin(start);
+                self.begin(start, agent);
             }
-            Place::GoesOn(start, parked) => self.go_on(&start, parked),
+            Place::GoesOn(start, parked) => self.go_on(&start, parked, agent),
         }
     }
 
-    fn begin(self: &Arc<Self>, start: Start) {
+    fn begin(self: &Arc<Self>, start: Start, agent: Result<Arc<Prepared>, End>) {
         let Start {
             lease,
             call,
@@ -387,14 +387,10 @@ impl Shared {
         if !self.seat(lease, &control) {
             return;
         }
-        let prepared = self.ready(lease);
         let shared = self.clone();
         let attempt = async move {
-            match prepared {
-                Ok(prepared) => {
-                    let brief = !task.records;
-                    shared.run(prepared.begin(control, call, task, recorded), brief).await;
-                }
+            match agent {
+                Ok(agent) => shared.run(agent.begin(control, call, task, recorded)).await,
                 Err(end) => shared.ended(lease, unbegun(end)),
             }
         };
@@ -402,19 +398,21 @@ impl Shared {
     }
 
     /// Lets an attempt that waited go on where it is.
-    fn go_on(self: &Arc<Self>, start: &Start, parked: Parked) {
+    fn go_on(self: &Arc<Self>, start: &Start, parked: Parked, agent: Result<Arc<Prepared>, End>) {
         let (lease, mut attempt) = (start.lease, parked.attempt);
         if !self.seat(lease, attempt.control()) {
             return self.discard(attempt);
         }
-        if let Err(end) = self.ready(lease) {
-            self.discard(attempt);
-            return self.ended(lease, unbegun(end));
+        match agent {
+            Ok(agent) => attempt.resume(lease, agent, start.recorded),
+            Err(end) => {
+                self.discard(attempt);
+                return self.ended(lease, unbegun(end));
+            }
         }
-        attempt.resume(lease.epoch, start.recorded);
         let shared = self.clone();
         self.tasks
-            .spawn_on(async move { shared.run(attempt, false).await }, &self.handle);
+            .spawn_on(async move { shared.run(attempt).await }, &self.handle);
     }
 
     /// Gives a lease to an attempt; false when it is another's.
@@ -430,24 +428,21 @@ impl Shared {
         seated
     }
 
-    /// Runs an attempt until it ends or waits. That a brief one has begun is told only when it first gives way: of one that is over by then, its end
+    /// Runs an attempt until it ends or waits. That it has begun is told when it first gives way: of one that is over by then, or has taken a step, that
     /// says so too.
-    async fn run(self: &Arc<Self>, mut attempt: Attempt, brief: bool) {
+    async fn run(self: &Arc<Self>, mut attempt: Attempt) {
         let lease = attempt.control().lease();
-        if !brief {
-            self.host.event(RunnerEvent::Started { lease });
-        }
         let ran = {
             let mut run = std::pin::pin!(attempt.run());
-            match std::future::poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await {
-                Poll::Ready(ran) => ran,
-                Poll::Pending => {
-                    if brief {
-                        self.host.event(RunnerEvent::Started { lease });
-                    }
-                    run.await
+            let mut told = false;
+            std::future::poll_fn(|cx| {
+                let polled = run.as_mut().poll(cx);
+                if polled.is_pending() && !std::mem::replace(&mut told, true) {
+                    self.host.event(RunnerEvent::Started { lease });
                 }
-            }
+                polled
+            })
+            .await
         };
         match ran {
             Ran::Ended(ended) => self.ended(attempt.control().lease(), ended),
@@ -827,8 +822,8 @@ mod tests {
         let pool = 8 + 16;
         (0..=pool).for_each(|epoch| trial.start(epoch, Call::Execute));
         let mut overloads = 0;
-        // Each is started; the one that found no slot has ended as well.
-        for _ in 0..=pool + 1 {
+        // All begin but the one that finds no slot, which ends.
+        for _ in 0..=pool {
             overloads += u64::from(matches!(
                 trial.next(),
                 RunnerEvent::Ended {
@@ -853,25 +848,18 @@ mod tests {
     }
 
     #[test]
-    fn a_brief_attempt_is_told_of_once_and_a_long_one_when_it_begins() {
+    fn that_an_attempt_has_begun_is_told_when_it_gives_way() {
         let trial = Trial::new();
-        let start = |epoch: u64| {
-            trial.runner.command(RunnerCommand::Start {
-                lease: lease(epoch),
-                call: Call::Execute,
-                task: TaskView {
-                    records: false,
-                    ..crate::trial::task(b"")
-                },
-                recorded: 0,
-            });
-        };
+        let told = || trial.bench.gave_way.load(std::sync::atomic::Ordering::Relaxed);
         trial.warm(&agent("i32.const 1024"), 1, effective(|_| {})).unwrap();
-        start(1);
+        trial.start(1, Call::Execute);
+        trial.started(1);
         assert!(matches!(trial.ended(1).0, End::Finished(_)));
+        assert_eq!(told(), 0, "its end says so too");
         trial.warm(&agent(SPIN), 1, effective(|_| {})).unwrap();
-        start(2);
+        trial.start(2, Call::Execute);
         trial.started(2);
+        assert_eq!(told(), 1);
     }
 
     #[test]

@@ -11,7 +11,10 @@ use skep_rules::{
     seam::{Call, Lease, TaskView},
 };
 
-use crate::{control::Control, instance::Attempt};
+use crate::{
+    control::Control,
+    instance::{Attempt, Prepared},
+};
 
 /// What an attempt is started with.
 #[derive(Debug)]
@@ -56,36 +59,24 @@ pub(crate) struct Seats {
 }
 
 impl Seats {
-    /// Says where a start belongs, and takes what waits for its task.
-    pub(crate) fn place(&mut self, start: Start) -> Place {
-        let Lease {
-            task,
-            agent,
-            generation,
-            ..
-        } = start.lease;
+    /// Says where a start for an agent belongs, and takes what waits for its task.
+    pub(crate) fn place(&mut self, start: Start, agent: Option<&Prepared>) -> Place {
+        let task = start.lease.task;
         if self.live.contains_key(&start.lease) {
             return Place::Taken;
         }
+        // Ordered by task and epoch first.
         let from = Lease {
             epoch: 0,
             ..start.lease
         };
-        let asks = |(lease, control): (&Lease, &Arc<Control>)| {
-            (lease.agent, lease.generation) == (agent, generation) && control.is_asking()
-        };
-        // Ordered by task and epoch first.
-        if self
-            .live
-            .range(from..start.lease)
-            .filter(|(lease, _)| lease.task == task)
-            .any(asks)
-        {
+        let mut before = self.live.range(from..start.lease);
+        if before.any(|(lease, control)| lease.task == task && control.is_asking()) {
             self.early.insert(task, start);
             return Place::Early;
         }
         match self.parked.remove(&task) {
-            Some(parked) if parked.fits(&start) => Place::GoesOn(start, parked),
+            Some(parked) if agent.is_some_and(|agent| parked.fits(&start, agent)) => Place::GoesOn(start, parked),
             unfit => Place::Begins(start, unfit),
         }
     }
@@ -142,12 +133,11 @@ impl Seats {
 }
 
 impl Parked {
-    /// Whether it goes on with this start: the same agent, nobody ended it on its way here, and the answer that it waits for is the last step of the
-    /// record.
-    fn fits(&self, start: &Start) -> bool {
-        let lease = self.attempt.control().lease();
-        (lease.agent, lease.generation) == (start.lease.agent, start.lease.generation)
-            && self.attempt.control().halted().is_none()
+    /// Whether it goes on with this start: nobody ended it on its way here, the answer that it waits for is the last step of the record, and the agent is
+    /// its own or one like it.
+    fn fits(&self, start: &Start, agent: &Prepared) -> bool {
+        self.attempt.control().halted().is_none()
             && start.recorded == self.attempt.steps() + 1
+            && self.attempt.fits(agent)
     }
 }

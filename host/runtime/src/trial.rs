@@ -1,10 +1,14 @@
 //! What the tests of this crate share: a host that remembers, agents made of hand-written core modules, and the commands to run them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     pin::Pin,
-    sync::{Arc, Mutex, Weak, mpsc},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -32,6 +36,10 @@ pub(crate) struct Bench {
     pub(crate) ledger: Mutex<Ledger>,
     /// Woken while it answers a wait, when the ledger says so.
     runner: Mutex<Weak<Runner>>,
+    /// Leases whose attempts have begun.
+    begun: Mutex<BTreeSet<Lease>>,
+    /// Attempts that said that they have begun.
+    pub(crate) gave_way: AtomicUsize,
 }
 
 /// The record of one task, and what its steps see.
@@ -143,9 +151,36 @@ fn end_of(task: &TaskId) -> DependencyEnd {
     }
 }
 
+impl Bench {
+    /// Notes that an attempt has begun, which the host hears from whatever it hears first: of tests each is told once, and before all else.
+    fn begins(&self, lease: Lease) {
+        if self.begun.lock().unwrap().insert(lease) {
+            self.tell(RunnerEvent::Started { lease });
+        }
+    }
+
+    fn tell(&self, event: RunnerEvent) {
+        self.events.lock().unwrap().send(event).ok();
+    }
+}
+
 impl Host for Bench {
     fn event(&self, event: RunnerEvent) {
-        self.events.lock().unwrap().send(event).ok();
+        match event {
+            RunnerEvent::Started { lease } => {
+                self.gave_way.fetch_add(1, Ordering::Relaxed);
+                self.begins(lease);
+            }
+            RunnerEvent::Ended { lease, usage, .. } => {
+                // One that could not begin has no memory.
+                if usage.peak_memory > Size(0) {
+                    self.begins(lease);
+                }
+                self.begun.lock().unwrap().remove(&lease);
+                self.tell(event);
+            }
+            event => self.tell(event),
+        }
     }
 
     fn component(&self, digest: Digest) -> std::io::Result<Vec<u8>> {
@@ -154,6 +189,7 @@ impl Host for Bench {
     }
 
     fn step(&self, lease: Lease, number: u64, call: StepCall) -> StepReply {
+        self.begins(lease);
         let mut ledger = self.ledger.lock().unwrap();
         ledger.asked += 1;
         assert_eq!(number, ledger.record.len() as u64, "steps are numbered without a gap");
@@ -269,6 +305,8 @@ impl Trial {
                 ..Ledger::default()
             }),
             runner: Mutex::default(),
+            begun: Mutex::default(),
+            gave_way: AtomicUsize::new(0),
         });
         let mut options = options(dir.path());
         change(&mut options);

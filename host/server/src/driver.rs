@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,7 +17,7 @@ use skep_rules::{
     effect::Changed,
     facts::{self, Facts, Remembered, Replaced, record_key},
     id::{Digest, TaskId},
-    limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, MAX_RIDERS, RECORD_PAGE_BYTES},
+    limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, MAX_RIDERS, RECORD_PAGE_BYTES},
     plan::Payload,
     quantity::Time,
     reason::Reason,
@@ -507,7 +507,7 @@ impl Driver {
 
     /// Tells everybody what is durable by now.
     fn release(&self, durable: Position) -> Result<(), Error> {
-        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let _gate = lock_soon(&self.gate).unwrap_or_else(PoisonError::into_inner);
         let released = self.core()?.shard.durable(durable.0);
         for (position, notices) in released {
             let ended = notices.iter().filter_map(|notice| match notice.what {
@@ -578,7 +578,8 @@ impl Driver {
                 self.fail(&why);
                 return Err(Error::Failed(why.into()));
             }
-            if core.entries >= CHECKPOINT_ENTRIES || core.bytes >= CHECKPOINT_BYTES {
+            let due = core.entries >= CHECKPOINT_ENTRIES || core.bytes >= CHECKPOINT_BYTES;
+            if due || core.shard.state().changed_records() >= CHECKPOINT_RECORDS {
                 self.checkpoint_of(&mut core)?;
             }
         }
@@ -690,7 +691,7 @@ impl Driver {
     }
 
     fn waiters(&self) -> MutexGuard<'_, BTreeMap<TaskKey, Waiting>> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_soon(&self.waiters).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lock. A decision that panicked has left a state that nobody may rely on: the host ends.
@@ -698,12 +699,27 @@ impl Driver {
         if let Some(why) = self.failure() {
             return Err(Error::Failed(why));
         }
-        self.core.lock().map_err(|_| {
+        lock_soon(&self.core).map_err(|_| {
             let why = "a decision panicked";
             self.fail(&why);
             Error::Failed(why.into())
         })
     }
+}
+
+/// Looks at a lock that is taken before sleeping until it is free: some 10 µs, longer than most decisions hold it and shorter than being woken takes.
+const LOOKS: u32 = 200;
+
+/// Locks what is held for microseconds.
+fn lock_soon<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
+    for _ in 0..LOOKS {
+        match mutex.try_lock() {
+            Ok(guard) => return Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Err(poisoned),
+            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+        }
+    }
+    mutex.lock()
 }
 
 /// Whether any crew has stored an artifact of these bytes. Reads the whole table, so ask it where a plugin goes, not where work is done.

@@ -247,6 +247,14 @@ impl Decision<'_> {
         Reply::Done
     }
 
+    /// Everything that the host remembers is about to be given away.
+    pub(super) fn note_backup(&mut self) -> Reply {
+        let entry = self.entry(Kind::BackedUp, "");
+        self.emit(Event::TimeSeen { at: self.now });
+        self.audit.push(entry);
+        Reply::Done
+    }
+
     /// One entry per refused thing of an attempt, equal ones counted.
     pub(super) fn denied(&mut self, crew: CrewId, lease: Lease, denials: &[Denial]) {
         for denial in denials.iter().take(MAX_DENIALS) {

@@ -380,7 +380,7 @@ impl State {
             self.touch(Key::Task(task.root));
         }
         self.next_order = self.next_order.max(task.order.saturating_add(1));
-        self.tasks.insert(task.id, task.clone());
+        self.tasks.insert(task.id, Box::new(task.clone()));
         self.index.accept_task(task, &self.tasks);
         self.touch(Key::Task(task.id));
         Ok(())

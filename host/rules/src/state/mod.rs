@@ -10,7 +10,7 @@ use crate::{
     crew_record::{Crew, CrewPhase, Member},
     event::Event,
     id::{AgentId, CrewId, Digest, Name, PluginName, TaskId},
-    index::Index,
+    index::{Index, Tasks},
     key::KeyId,
     plugin::Plugin,
     quantity::Time,
@@ -119,7 +119,7 @@ pub struct State {
     void: BTreeSet<Digest>,
     crews: BTreeMap<CrewId, Crew>,
     agents: BTreeMap<AgentId, Agent>,
-    tasks: BTreeMap<TaskId, Task>,
+    tasks: Tasks,
     /// Ended ephemeral tasks.
     recent: Recent,
     /// The records of runs that have steps, as far as memory keeps them.
@@ -177,6 +177,12 @@ impl State {
         state.next_order = state.tasks.values().map(|task| task.order + 1).max().unwrap_or(0);
         state.index = Index::of(&state.crews, &state.agents, &state.tasks);
         Ok(state)
+    }
+
+    /// How many records the next checkpoint holds.
+    #[must_use]
+    pub fn changed_records(&self) -> usize {
+        self.dirty.len()
     }
 
     /// The records that changed since the last call, as a checkpoint wants them.
@@ -313,7 +319,7 @@ impl State {
 
     /// The tasks of a crew that are in memory.
     pub fn tasks_of(&self, crew: CrewId) -> impl Iterator<Item = &Task> {
-        self.index.tasks_of(crew).filter_map(|id| self.tasks.get(&id))
+        self.index.tasks_of(crew).filter_map(|id| self.task(id))
     }
 
     /// What an agent is: its plugin, its roles, what it holds.
@@ -326,12 +332,12 @@ impl State {
     /// A task that is not ended, or whose tree is not.
     #[must_use]
     pub fn task(&self, id: TaskId) -> Option<&Task> {
-        self.tasks.get(&id)
+        self.tasks.get(&id).map(Box::as_ref)
     }
 
     /// The tasks in memory, in the order of their ids.
     pub fn tasks(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.values()
+        self.tasks.values().map(Box::as_ref)
     }
 
     /// An ephemeral task whose tree has ended, while it is kept.
@@ -389,7 +395,7 @@ impl State {
         let mut found = Vec::new();
         let mut next = vec![top];
         while let Some(id) = next.pop() {
-            if let Some(task) = self.tasks.get(&id) {
+            if let Some(task) = self.task(id) {
                 next.extend(task.children.iter().rev());
                 found.push(task);
             }
@@ -428,7 +434,7 @@ impl State {
         let StepResult::Ended(tasks) = &step.result else {
             return Vec::new();
         };
-        let ended = tasks.iter().filter_map(|id| self.tasks.get(id));
+        let ended = tasks.iter().filter_map(|id| self.task(*id));
         ended.map(Task::end_as_child).collect()
     }
 

@@ -83,8 +83,7 @@ impl tasks::Host for Ctx {
             Mode::Any => false,
             Mode::All => true,
         };
-        let steps = self.base.steps.clone();
-        match steps.wait(StepCall::Await { tasks, all, timeout }).await? {
+        match self.wait(StepCall::Await { tasks, all, timeout }).await? {
             Answer::Given(StepResult::Ended(_), ends) => Ok(Ok(ends.into_iter().map(ended).collect())),
             other => self.refused(other, "tasks.await"),
         }
@@ -94,11 +93,16 @@ impl tasks::Host for Ctx {
         if !self.step(Capability::Tasks, 0, "tasks.sleep-until")? {
             return Ok(Err(Error::Denied));
         }
-        let (steps, until) = (self.base.steps.clone(), Time(time));
-        if steps.clock().is_some_and(|(_, now)| until > now.after(MAX_SLEEP)) {
+        let until = Time(time);
+        if self
+            .base
+            .steps
+            .clock()
+            .is_some_and(|(_, now)| until > now.after(MAX_SLEEP))
+        {
             return Ok(Err(Error::InvalidInput));
         }
-        match steps.wait(StepCall::Sleep { until }).await? {
+        match self.wait(StepCall::Sleep { until }).await? {
             Answer::Given(StepResult::Done, _) => Ok(Ok(())),
             other => self.refused(other, "tasks.sleep-until"),
         }

@@ -776,6 +776,59 @@ fn what_cannot_go_on_in_place_is_dropped() {
 }
 
 #[test]
+fn another_agent_goes_on_in_place_if_it_is_made_alike() {
+    let other = |epoch: u64| Lease {
+        agent: AgentId::new(1 << 16, 0),
+        ..lease(epoch)
+    };
+    let mut little_more = granted();
+    little_more.limits.fuel.0 += 1;
+    for (granted, in_place) in [(granted(), true), (little_more, false)] {
+        let trial = ready(WAITS);
+        // So that whoever begins anew fetches more than once.
+        trial.bench.ledger.lock().unwrap().page = 1;
+        trial.runner.command(RunnerCommand::Warm {
+            agent: Identity {
+                agent: other(1).agent,
+                ..identity(1)
+            },
+            component: trial.offer(&agent(WAITS)),
+            effective: granted,
+        });
+        assert!(matches!(trial.next(), RunnerEvent::Warmed { .. }));
+        trial.start(1, Call::Execute);
+        trial.started(1);
+        trial.parked(1);
+        let pages = trial.bench.ledger.lock().unwrap().pages;
+        let wake = |lease: Lease| {
+            trial.bench.ledger.lock().unwrap().answer();
+            trial.runner.command(RunnerCommand::Start {
+                lease,
+                call: Call::Execute,
+                task: task(b""),
+                recorded: trial.bench.ledger.lock().unwrap().record.len() as u64,
+            });
+            assert_eq!(trial.next(), RunnerEvent::Started { lease });
+        };
+        wake(other(2));
+        trial.parked(1);
+        let fetched = trial.bench.ledger.lock().unwrap().pages - pages;
+        assert_eq!(fetched == 1, in_place, "{fetched} pages");
+        // What becomes of the agent before is no longer its affair: it would be dropped, and of its grants nothing would be left.
+        trial.runner.command(RunnerCommand::Forget { agent: lease(1).agent });
+        assert_eq!(trial.runner.waiting(), 1);
+        wake(other(3));
+        let RunnerEvent::Ended { lease, end, log, .. } = trial.next() else {
+            panic!("it ends")
+        };
+        assert_eq!(lease, other(3));
+        let left = (end, Usage::default(), Vec::new(), log);
+        assert_eq!(noted(&left), SEEN);
+        assert_eq!(trial.asked(), 5, "no step twice");
+    }
+}
+
+#[test]
 fn a_wake_up_that_comes_before_the_wait_is_not_lost() {
     let trial = ready(WAITS);
     trial.bench.ledger.lock().unwrap().hurry = Some(2);

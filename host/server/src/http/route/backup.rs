@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
-use skep_rules::reason::Reason;
+use skep_rules::{command::Command, reason::Reason};
 
 use super::parts::{self, Parts};
 use crate::{
     backup,
-    driver::Driver,
+    driver::{ADMIN, Driver},
     host::{Error, Shared},
     http::{
         api::problem::Problem,
@@ -25,6 +25,11 @@ use crate::{
 pub(crate) async fn make(State(shared): State<Arc<Shared>>) -> Answer<Response> {
     let permit = Arc::clone(&shared.backups).try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::new(Reason::Overloaded, "another backup is being made"))?;
+    // Before a byte of it leaves.
+    let decided = shared
+        .driver
+        .decide(Vec::new(), |_, _, _| Ok(Command::NoteBackup { by: ADMIN.to_owned() }))?;
+    shared.driver.store.wait(decided.position).await?;
     let data_dir = shared.data_dir.clone();
     let write = move |driver: &Driver, to: Parts| {
         let made = backup::write(&driver.store, &data_dir, to)?;
