@@ -14,7 +14,7 @@ use std::{
 use skep_rules::{
     command::Command,
     decide::Reply,
-    effect::Changed,
+    effect::{Changed, Notice},
     facts::{self, Facts, Remembered, Replaced, record_key},
     id::{Digest, TaskId},
     limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, MAX_RIDERS, RECORD_PAGE_BYTES},
@@ -34,7 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::{Clock, Draw, NoRandomness},
-    feed::Feed,
+    feed::{Adding, Feed},
 };
 
 /// Ended tasks, see [`facts::Table::Tasks`].
@@ -99,8 +99,6 @@ pub(crate) struct Decided {
 
 #[derive(Debug)]
 pub(crate) struct Driver {
-    /// Held while what has become durable is let out, so that everybody hears it in the order of the journal. Taken before `core`.
-    gate: Mutex<()>,
     /// The shard's lock. Never held across a wait, except for the store's back-pressure.
     core: Mutex<Core>,
     /// Held for reading from the time that an artifact's bytes are kept until its row is, and for writing while it is decided that bytes go.
@@ -177,7 +175,6 @@ impl Driver {
     ) -> Self {
         shard.take_unsigned(unsigned);
         Driver {
-            gate: Mutex::default(),
             unsigned,
             feed: Feed::after(shard.position()),
             core: Mutex::new(Core {
@@ -505,28 +502,28 @@ impl Driver {
         }
     }
 
-    /// Tells everybody what is durable by now.
+    /// Tells everybody what is durable by now, in the order of the journal.
     fn release(&self, durable: Position) -> Result<(), Error> {
-        let _gate = lock_soon(&self.gate).unwrap_or_else(PoisonError::into_inner);
-        let released = self.core()?.shard.durable(durable.0);
+        let mut core = self.core()?;
+        let released = core.shard.durable(durable.0);
+        let adding = self.feed.begin();
+        drop(core);
+        tell(self.let_out(adding, released));
+        Ok(())
+    }
+
+    /// Adds to the feed and says who else is to be told: after that, so that whoever is told finds it there.
+    fn let_out(&self, mut feed: Adding<'_>, released: Vec<(u64, Vec<Notice>)>) -> Vec<Waiting> {
+        let mut woken = Vec::new();
         for (position, notices) in released {
             let ended = notices.iter().filter_map(|notice| match notice.what {
                 Changed::Task { task, state, .. } if state.is_ended() => Some(task),
                 _ => None,
             });
-            let woken: Vec<Waiting> = ended
-                .filter_map(|task| self.waiters().remove(&task.to_bytes()))
-                .collect();
-            // First, so that whoever is told finds it there.
-            self.feed.push(position, notices);
-            for Waiting { senders, row } in woken {
-                for waiter in senders {
-                    // One that has given up needs no telling.
-                    let _gone = waiter.send(row.clone());
-                }
-            }
+            woken.extend(ended.filter_map(|task| self.waiters().remove(&task.to_bytes())));
+            feed.push(position, notices);
         }
-        Ok(())
+        woken
     }
 
     /// Appends a decision under the lock that it was taken under, then lets go of the lock and performs.
@@ -584,10 +581,13 @@ impl Driver {
             }
         }
         core.outbox.extend(output.effects);
-        self.perform(core);
+        let mut woken = Vec::new();
         if lone {
-            self.release(self.store.durable())?;
+            let released = core.shard.durable(self.store.durable().0);
+            woken = self.let_out(self.feed.begin(), released);
         }
+        self.perform(core);
+        tell(woken);
         if sooner {
             self.sooner.notify_one();
         }
@@ -704,6 +704,16 @@ impl Driver {
             self.fail(&why);
             Error::Failed(why.into())
         })
+    }
+}
+
+/// Tells those who wait for the ends of tasks.
+fn tell(woken: Vec<Waiting>) {
+    for Waiting { senders, row } in woken {
+        for waiter in senders {
+            // One that has given up needs no telling.
+            let _gone = waiter.send(row.clone());
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use skep_rules::{
@@ -48,26 +48,11 @@ impl Feed {
         }
     }
 
-    /// Adds what became durable at a position; what comes at the same position again goes after it.
-    pub(crate) fn push(&self, position: u64, notices: Vec<Notice>) {
-        let told = !notices.is_empty();
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut place = ring.events.back().map_or(ring.floor, |(place, _)| *place);
-        for notice in notices {
-            place = match place {
-                (at, index) if at == position => (position, index.saturating_add(1)),
-                _ => (position, 0),
-            };
-            ring.events.push_back((place, notice));
-            if ring.events.len() > MAX_EVENTS
-                && let Some((oldest, _)) = ring.events.pop_front()
-            {
-                ring.floor = oldest;
-            }
-        }
-        drop(ring);
-        if told {
-            self.newest.send_replace(place);
+    /// Begins to add what became durable. Whoever takes this while the shard is locked adds in the order of the journal, and may let go of the shard.
+    pub(crate) fn begin(&self) -> Adding<'_> {
+        Adding {
+            ring: self.ring.lock().unwrap_or_else(PoisonError::into_inner),
+            newest: &self.newest,
         }
     }
 
@@ -85,6 +70,37 @@ impl Feed {
     /// Follows the place of the newest event.
     pub(crate) fn watch(&self) -> watch::Receiver<Place> {
         self.newest.subscribe()
+    }
+}
+
+/// Adds to a feed, which is locked until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Adding<'a> {
+    ring: MutexGuard<'a, Ring>,
+    newest: &'a watch::Sender<Place>,
+}
+
+impl Adding<'_> {
+    /// Adds what became durable at a position; what comes at the same position again goes after it.
+    pub(crate) fn push(&mut self, position: u64, notices: Vec<Notice>) {
+        let ring = &mut *self.ring;
+        let mut place = ring.events.back().map_or(ring.floor, |(place, _)| *place);
+        let told = !notices.is_empty();
+        for notice in notices {
+            place = match place {
+                (at, index) if at == position => (position, index.saturating_add(1)),
+                _ => (position, 0),
+            };
+            ring.events.push_back((place, notice));
+            if ring.events.len() > MAX_EVENTS
+                && let Some((oldest, _)) = ring.events.pop_front()
+            {
+                ring.floor = oldest;
+            }
+        }
+        if told {
+            self.newest.send_replace(place);
+        }
     }
 }
 
@@ -148,8 +164,8 @@ mod tests {
         let feed = Feed::after(7);
         assert_eq!(feed.read((7, u32::MAX), 10), Ok(Vec::new()));
         assert_eq!(feed.read((6, 0), 10), Err(Gone));
-        feed.push(9, vec![notice(), notice()]);
-        feed.push(10, vec![notice()]);
+        feed.begin().push(9, vec![notice(), notice()]);
+        feed.begin().push(10, vec![notice()]);
         let places = |after| {
             let events = feed.read(after, 10).unwrap();
             events
@@ -161,7 +177,7 @@ mod tests {
         assert_eq!(places((9, 0)), [(9, 1), (10, 0)]);
         assert_eq!(*feed.watch().borrow(), (10, 0));
         for position in 11..=(10 + MAX_EVENTS as u64) {
-            feed.push(position, vec![notice()]);
+            feed.begin().push(position, vec![notice()]);
         }
         assert_eq!(feed.read((9, 0), 1), Err(Gone));
         assert_eq!(feed.read((10, 0), 1).unwrap()[0].position, 11);
