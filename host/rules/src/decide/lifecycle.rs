@@ -124,9 +124,11 @@ impl Decision<'_> {
     }
 
     fn reprioritise(&mut self, task: &Task, priority: Priority) {
-        self.note_request(task, Kind::TaskReprioritised, priority.code());
         let other = |of: &&&Task| !of.state.is_ended() && of.priority != priority;
         let tree: Vec<TaskId> = self.state.tree(task.id).iter().filter(other).map(|of| of.id).collect();
+        if !tree.is_empty() {
+            self.note_request(task, Kind::TaskReprioritised, priority.code());
+        }
         for id in tree {
             self.move_task(id, Change::Reprioritised(priority));
         }
