@@ -337,6 +337,9 @@ pub enum Change {
     /// A person gave its result: COMPLETED.
     #[n(65)]
     Overridden(#[n(0)] Payload),
+    /// Its attempts are used up, or another would not help, and it is kept as a dead letter: FAILED, and this is why.
+    #[n(66)]
+    Buried(#[n(0)] Failure),
 }
 
 impl Change {
@@ -350,6 +353,7 @@ impl Change {
                 | Change::Cancelled(_)
                 | Change::Skipped(_)
                 | Change::Overridden(_)
+                | Change::Buried(_)
         )
     }
 

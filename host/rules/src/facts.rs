@@ -155,12 +155,12 @@ impl Command {
                     .collect(),
                 ..Needs::default()
             },
-            Command::CancelTask { task, .. }
-            | Command::ResumeTask { task, .. }
-            | Command::ChangeTask { task, .. } => Needs {
-                tasks: vec![*task],
-                ..Needs::default()
-            },
+            Command::CancelTask { task, .. } | Command::ResumeTask { task, .. } | Command::ChangeTask { task, .. } => {
+                Needs {
+                    tasks: vec![*task],
+                    ..Needs::default()
+                }
+            }
             Command::RedriveTask { task, dependencies, .. } => Needs {
                 tasks: dependencies.iter().copied().chain([*task]).collect(),
                 ..Needs::default()

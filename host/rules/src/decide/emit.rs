@@ -139,10 +139,7 @@ impl Decision<'_> {
             return;
         };
         let (crew, parent, before) = (task.crew, task.parent, task.state);
-        let released = task
-            .held
-            .clone()
-            .filter(|_| !change.keeps_lease());
+        let released = task.held.clone().filter(|_| !change.keeps_lease());
         match &change {
             Change::Assigned(_) | Change::Reprioritised(_) => {}
             Change::Started => {
@@ -285,6 +282,7 @@ fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, Str
         | Change::Cancelled(failure)
         | Change::Paused(failure)
         | Change::Exhausted(failure)
+        | Change::Buried(failure)
         | Change::Held(failure) => Some(said(failure.clone())),
         Change::Failed(cause) | Change::Skipped(cause) => state.failure(cause).ok().map(said),
         Change::Lost if held.started => Some((Reason::Interrupted, "the attempt was lost".to_owned())),

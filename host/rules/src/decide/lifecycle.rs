@@ -36,8 +36,16 @@ impl Decision<'_> {
         }
         let legal = Request::legal(&task);
         if !legal.contains(&request.name()) {
-            let what = if task.state.is_ended() { "has ended already: it " } else { "" };
-            let message = format!("{id} {what}is {}, from which one cannot {}", task.state, asked(&request));
+            let what = if task.state.is_ended() {
+                "has ended already: it "
+            } else {
+                ""
+            };
+            let message = format!(
+                "{id} {what}is {}, from which one cannot {}",
+                task.state,
+                asked(&request)
+            );
             return Err(Rejection::illegal(message, legal));
         }
         if let Request::OverrideResult { result, why } = &request {
@@ -157,7 +165,10 @@ impl Decision<'_> {
             return Err(Rejection::illegal(message, Request::legal(&task)));
         }
         if task.dependencies != dependencies || self.state.task(id).is_some() {
-            return Err(Rejection::new(Reason::Conflict, "the record was read wrongly; ask again"));
+            return Err(Rejection::new(
+                Reason::Conflict,
+                "the record was read wrongly; ask again",
+            ));
         }
         let crew = self.state.crew(task.crew).filter(|crew| crew.phase == CrewPhase::Live);
         let Some(crew) = crew else {
@@ -230,7 +241,7 @@ pub(super) fn exhausted(task: &Task, failure: Failure) -> Change {
     match task.on_exhausted() {
         OnExhausted::Pause => Change::Exhausted(failure),
         OnExhausted::Fail => Change::Failed(Cause::Own(failure)),
-        OnExhausted::DeadLetter => dead_letter(&failure),
+        OnExhausted::DeadLetter => Change::Buried(failure),
     }
 }
 
@@ -240,14 +251,9 @@ pub(super) fn hopeless(task: &Task, failure: Failure) -> Change {
         return Change::Exhausted(failure);
     }
     match task.on_exhausted() {
-        OnExhausted::DeadLetter => dead_letter(&failure),
+        OnExhausted::DeadLetter => Change::Buried(failure),
         OnExhausted::Pause | OnExhausted::Fail => Change::Failed(Cause::Own(failure)),
     }
-}
-
-fn dead_letter(failure: &Failure) -> Change {
-    let message = format!("{}: {}", failure.reason, failure.message);
-    Change::Failed(Cause::Own(Failure::new(Reason::DeadLetter, &message)))
 }
 
 /// How a PAUSED task goes on.
@@ -262,5 +268,8 @@ fn onward(task: &Task) -> Change {
 }
 
 fn asked(request: &Request) -> String {
-    request.name().replace('_', " the ").replace("reprioritise", "change its priority")
+    request
+        .name()
+        .replace('_', " the ")
+        .replace("reprioritise", "change its priority")
 }

@@ -426,6 +426,10 @@ impl State {
             | Change::Paused(failure)
             | Change::Exhausted(failure)
             | Change::Held(failure) => Some(failure.clone()),
+            Change::Buried(failure) => {
+                let message = format!("{}: {}", failure.reason, failure.message);
+                Some(Failure::new(Reason::DeadLetter, &message))
+            }
             _ => None,
         };
         let task = self.tasks.get(&id).ok_or_else(|| missing(id))?;
@@ -455,7 +459,6 @@ impl State {
         if begins {
             begin_run(task);
         }
-        let dead = to.is_ended() && !task.ephemeral && is_dead_letter(failure.as_ref());
         if failure.is_some() {
             task.failure = failure;
             if to.is_ended() {
@@ -476,7 +479,7 @@ impl State {
         if begins || to.is_ended() {
             self.drop_tail(id);
         }
-        if dead {
+        if matches!(change, Change::Buried(_)) {
             self.bury(id);
         }
         self.touch(Key::Task(id));
@@ -566,6 +569,7 @@ fn target(from: TaskState, change: &Change) -> Option<TaskState> {
         (Verifying, Change::SentBack(_)) => Ready,
         (from, Change::Failed(_)) if !from.is_ended() => Failed,
         (Running | Verifying, Change::Exhausted(_)) => Paused,
+        (Running | Verifying, Change::Buried(_)) => Failed,
         (from, Change::Held(_)) if from != Paused && !from.is_ended() => Paused,
         (Paused, Change::Resumed(to @ (Pending | Ready | Waiting | Verifying))) => *to,
         (Paused, Change::Again) => Ready,
@@ -614,6 +618,7 @@ fn alter(
         Change::Lost
         | Change::HandedBack
         | Change::Failed(_)
+        | Change::Buried(_)
         | Change::Cancelled(_)
         | Change::Skipped(_)
         | Change::Candidate(Source::Candidate) => {}
@@ -674,7 +679,10 @@ fn alter(
 /// Keeps what a failed attempt has told, the newest only.
 fn remember(task: &mut Task, change: &Change, released: Option<&Held>, at: Time) {
     let failure = match change {
-        Change::Retry { failure, .. } | Change::Exhausted(failure) | Change::Failed(Cause::Own(failure)) => failure,
+        Change::Retry { failure, .. }
+        | Change::Exhausted(failure)
+        | Change::Buried(failure)
+        | Change::Failed(Cause::Own(failure)) => failure,
         _ => return,
     };
     let Some(lease) = released.map(|held| held.lease) else {
@@ -695,10 +703,6 @@ fn queue(task: &mut Task, from: TaskState, change: &Change, at: Time) {
     }
     let waits = task.held.is_none() && matches!(task.state, TaskState::Ready | TaskState::Verifying);
     task.queued = waits.then_some(at);
-}
-
-fn is_dead_letter(failure: Option<&Failure>) -> bool {
-    failure.is_some_and(|failure| failure.reason == Reason::DeadLetter)
 }
 
 /// Another run begins: its record is empty, and the children before it are not its own.

@@ -107,7 +107,7 @@ fn failure() -> Failure {
     Failure::new(Reason::Error, "no")
 }
 
-fn changes() -> [(&'static str, Change); 26] {
+fn changes() -> [(&'static str, Change); 27] {
     let wait = Wait {
         asked: StepCall::Sleep { until: Time(9) }.asked(),
         tasks: Vec::new(),
@@ -147,6 +147,7 @@ fn changes() -> [(&'static str, Change); 26] {
         ("Again", Change::Again),
         ("Reprioritised", Change::Reprioritised(Priority::High)),
         ("Overridden", Change::Overridden(Payload::Inline(Vec::new()))),
+        ("Buried", Change::Buried(failure())),
     ]
 }
 
@@ -179,6 +180,7 @@ const TASKS: &str = "
     Again         -         -         -         -          -         -          -         -         -      -         -       READY
     Reprioritised PENDING   READY     ASSIGNED  RUNNING    WAITING   RETRY_WAIT VERIFYING -         -      -         -       PAUSED
     Overridden    COMPLETED COMPLETED COMPLETED COMPLETED  COMPLETED COMPLETED  COMPLETED -         -      -         -       COMPLETED
+    Buried        -         -         -         FAILED     -         -          FAILED    -         -      -         -       -
 ";
 
 #[test]

@@ -92,11 +92,18 @@ fn paused(state: &State) {
 /// Nothing is tried more often than it may be, and what is told of it is bounded.
 fn lives(state: &State) {
     for task in state.tasks() {
-        assert!(task.retries <= task.max_retries && task.faults <= MAX_HOST_FAULTS, "{task:?}");
+        assert!(
+            task.retries <= task.max_retries && task.faults <= MAX_HOST_FAULTS,
+            "{task:?}"
+        );
         assert!(task.history.len() <= MAX_HISTORY, "{task:?}");
         let queues = task.held.is_none() && matches!(task.state, TaskState::Ready | TaskState::Verifying);
         assert_eq!(task.queued.is_some(), queues, "{task:?}");
-        assert_eq!(task.hold.is_some() && task.state != TaskState::Paused && !task.state.is_ended(), false, "{task:?}");
+        assert_eq!(
+            task.hold.is_some() && task.state != TaskState::Paused && !task.state.is_ended(),
+            false,
+            "{task:?}"
+        );
     }
     assert!(state.dead_letters().len() <= MAX_DEAD_LETTERS);
 }
