@@ -510,12 +510,23 @@ impl Driver {
         let _gate = lock_soon(&self.gate).unwrap_or_else(PoisonError::into_inner);
         let released = self.core()?.shard.durable(durable.0);
         for (position, notices) in released {
+            // Whoever waits for one that is PAUSED is told as well: nothing more comes of it without a person. It may have ended meanwhile, which is
+            // not durable yet.
             let ended = notices.iter().filter_map(|notice| match notice.what {
-                Changed::Task { task, state, .. } if state.is_ended() => Some(task),
+                Changed::Task { task, state, .. } if state.is_ended() => Some((task, true)),
+                Changed::Task {
+                    task,
+                    state: skep_rules::task::TaskState::Paused,
+                    ..
+                } => Some((task, false)),
                 _ => None,
             });
             let woken: Vec<Waiting> = ended
-                .filter_map(|task| self.waiters().remove(&task.to_bytes()))
+                .filter_map(|(task, over)| {
+                    let waiting = self.waiters().remove(&task.to_bytes())?;
+                    let row = waiting.row.filter(|_| over);
+                    Some(Waiting { row, ..waiting })
+                })
                 .collect();
             // First, so that whoever is told finds it there.
             self.feed.push(position, notices);
