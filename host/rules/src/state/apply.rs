@@ -678,12 +678,12 @@ fn alter(
 
 /// Keeps what a failed attempt has told, the newest only.
 fn remember(task: &mut Task, change: &Change, released: Option<&Held>, at: Time) {
-    let failure = match change {
-        Change::Retry { failure, .. }
-        | Change::Exhausted(failure)
-        | Change::Buried(failure)
-        | Change::Failed(Cause::Own(failure)) => failure,
-        _ => return,
+    let (Change::Retry { failure, .. }
+    | Change::Exhausted(failure)
+    | Change::Buried(failure)
+    | Change::Failed(Cause::Own(failure))) = change
+    else {
+        return;
     };
     let Some(lease) = released.map(|held| held.lease) else {
         return;

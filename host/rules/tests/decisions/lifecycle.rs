@@ -7,10 +7,10 @@ use skep_rules::{
     facts::Facts,
     id::TaskId,
     lifecycle::{Hold, OnFailure, Request, Timeouts},
-    limits::{AGEING, MAX_DEAD_LETTERS, MAX_HISTORY, MAX_HOST_FAULTS},
+    limits::{MAX_DEAD_LETTERS, MAX_HISTORY, MAX_HOST_FAULTS},
     plan::{Outcome, Retry},
     priority::Priority,
-    quantity::{Millis, Time},
+    quantity::Millis,
     reason::Reason,
     rejection::Rejection,
     retry::{OnExhausted, Policy},
@@ -167,7 +167,7 @@ fn what_becomes_of_a_task_that_is_worn_out() {
         let what = format!("{on_exhausted:?} {end:?}");
         assert_eq!(bench.wear_out(id, &end), executions, "{what}");
         assert_eq!((bench.is(id), bench.reason(id)), (state, Some(reason)), "{what}");
-        assert_eq!(bench.record(id).history.len() as u32, executions, "{what}");
+        assert_eq!(u32::try_from(bench.record(id).history.len()), Ok(executions), "{what}");
     }
 }
 
@@ -450,7 +450,12 @@ fn a_task_ends_at_its_time_whatever_it_does() {
         for child in bench.record(id).children {
             assert_eq!(bench.is(child), TaskState::Cancelled, "its parts end with it");
         }
-        assert_eq!(bench.heard(Kind::TaskEnded).last().unwrap().reason.is_some(), true);
+        assert_eq!(
+            bench.heard(Kind::TaskEnded).last().unwrap().reason,
+            Some(Reason::TimedOut)
+                .filter(|_| state != Waiting)
+                .or(Some(Reason::Cancelled))
+        );
     }
 }
 
@@ -917,12 +922,9 @@ fn what_waits_long_is_not_overtaken_for_ever() {
         .collect();
     let began = bench.now;
     let mut waited = Vec::new();
-    let mut critical: Vec<(TaskId, Time)> = Vec::new();
-    let mut worst = Millis(0);
     for _ in 0..240 {
         for _ in 0..2 {
-            let id = bench.task(|task| task.priority = Priority::Critical);
-            critical.push((id, bench.now));
+            bench.task(|task| task.priority = Priority::Critical);
         }
         bench.started(running);
         bench.pass(1_000);
@@ -931,14 +933,9 @@ fn what_waits_long_is_not_overtaken_for_ever() {
         if low.contains(&running) {
             waited.push(bench.now.since(began));
         }
-        if critical.first().is_some_and(|(id, _)| *id == running) {
-            let (_, since) = critical.remove(0);
-            worst = worst.max(bench.now.since(since));
-        }
     }
     assert_eq!(waited.len(), low.len());
     assert!(waited.iter().all(|waited| *waited <= Millis(60_000)), "{waited:?}");
-    assert!(worst > Millis(0));
 }
 
 #[test]
@@ -1003,6 +1000,5 @@ fn parts_are_as_urgent_as_what_they_are_parts_of() {
     bench.end(parent, End::Finished(plan(&[("a", &[])])));
     let a = bench.child(parent, "a");
     assert_eq!(bench.record(a).priority, Priority::Critical);
-    assert_eq!(bench.record(a).queued.is_none(), true, "it was leased at once");
-    assert!(AGEING > Millis(0));
+    assert_eq!(bench.record(a).queued, None, "it was leased at once");
 }

@@ -99,11 +99,8 @@ fn lives(state: &State) {
         assert!(task.history.len() <= MAX_HISTORY, "{task:?}");
         let queues = task.held.is_none() && matches!(task.state, TaskState::Ready | TaskState::Verifying);
         assert_eq!(task.queued.is_some(), queues, "{task:?}");
-        assert_eq!(
-            task.hold.is_some() && task.state != TaskState::Paused && !task.state.is_ended(),
-            false,
-            "{task:?}"
-        );
+        let is_held = task.state == TaskState::Paused || task.state.is_ended();
+        assert!(task.hold.is_none() || is_held, "{task:?}");
     }
     assert!(state.dead_letters().len() <= MAX_DEAD_LETTERS);
 }
