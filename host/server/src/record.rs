@@ -215,7 +215,7 @@ fn cause(failure: &Failure) -> (Reason, &str) {
         Some((code.parse().ok()?, message))
     };
     let buried = (failure.reason == Reason::DeadLetter).then(within).flatten();
-    buried.unwrap_or((failure.reason, &failure.message))
+    buried.unwrap_or((failure.reason, failure.message.as_str()))
 }
 
 /// The plan that a run ended with, from the parts that were made of it; `None` where it made none. Children that it spawned have no name.

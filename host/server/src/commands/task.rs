@@ -292,25 +292,25 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
 /// How often a request is made anew because the task has changed since it was read: what runs changes all the time.
 const READINGS: usize = 5;
 
-/// Asks something of a task as it is now.
+/// Asks something of a task as it is now, and prints what it is then.
 fn ask(context: &Context, client: &Client, task: &str, request: &Request) -> Result<()> {
-    let asked = async {
-        let mut readings = 1;
-        loop {
-            let read: Task = client.get(&path(task, "")).await?;
-            let answer = client.put(&path(task, ""), read.revision, request).await;
-            let stale = |error: &anyhow::Error| {
-                let failure = error.downcast_ref::<Failure>();
-                failure.is_some_and(|failure| failure.reason == Some(Reason::StaleRevision))
-            };
-            match answer {
-                Err(error) if readings < READINGS && stale(&error) => readings += 1,
-                answer => return answer,
-            }
-        }
-    };
-    let task: Task = context.wait(asked)?;
+    let task = context.wait(change(client, &path(task, ""), request))?;
     line(context, &task)
+}
+
+async fn change(client: &Client, path: &str, request: &Request) -> Result<Task> {
+    let stale = |error: &anyhow::Error| {
+        let failure = error.downcast_ref::<Failure>();
+        failure.is_some_and(|failure| failure.reason == Some(Reason::StaleRevision))
+    };
+    let mut readings = 1;
+    loop {
+        let read: Task = client.get(path).await?;
+        match client.put(path, read.revision, request).await {
+            Err(error) if readings < READINGS && stale(&error) => readings += 1,
+            answer => return answer,
+        }
+    }
 }
 
 fn line(context: &Context, task: &Task) -> Result<()> {

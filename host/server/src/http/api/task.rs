@@ -511,17 +511,13 @@ mod tests {
             SKIPPED    Failed      canceled
             PAUSED     Pending     input-required
         ";
-        let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-        let rows = rows.iter().filter(|row| !row.is_empty());
+        let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let rows: Vec<String> = rows.map(|row| row.join(" ")).filter(|row| !row.is_empty()).collect();
         let told = |state: &TaskState| {
             let a2a = serde_json::to_value(A2aState::from(*state)).unwrap();
-            [
-                state.to_string(),
-                format!("{:?}", Status::from(*state)),
-                a2a.as_str().unwrap().to_owned(),
-            ]
+            format!("{state} {:?} {}", Status::from(*state), a2a.as_str().unwrap())
         };
-        assert!(rows.eq(TaskState::ALL.iter().map(told)));
+        assert_eq!(rows, TaskState::ALL.iter().map(told).collect::<Vec<_>>());
     }
 
     #[test]
