@@ -9,7 +9,7 @@ use crate::harness::Host;
 const SMALL: &str = "limits = { tier = \"small\", fuel = \"1G\", deadline = \"5s\" }";
 
 fn task(act: Value) -> Value {
-    json!({"description": "a limit", "crew": "limits", "input": act, "retry": {"maxRetries": 0}})
+    json!({"description": "a limit", "crew": "limits", "input": act, "retry": {"maxRetries": 0, "onExhausted": "fail"}})
 }
 
 #[test]

@@ -9,7 +9,9 @@ const WANTS: &str = "[wants]\nartifacts = \"64KiB\"\n";
 const GRANTS: &str = "grants = { artifacts = \"64KiB\" }\n";
 
 fn run(host: &Host, crew: &str, act: Value) -> Value {
-    host.run(&json!({"description": "talk", "crew": crew, "input": act, "retry": {"maxRetries": 0}}))
+    host.run(
+        &json!({"description": "talk", "crew": crew, "input": act, "retry": {"maxRetries": 0, "onExhausted": "fail"}}),
+    )
 }
 
 #[test]

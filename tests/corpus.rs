@@ -70,7 +70,7 @@ const SPIN: &str = "(loop $for_ever (br $for_ever))";
 const SMALL: &str = "limits = { tier = \"small\", fuel = \"500M\", deadline = \"20s\" }\n";
 
 fn run(host: &Host, crew: &str) -> Value {
-    host.run(&json!({"description": "a hostile component", "crew": crew, "input": 1, "retry": {"maxRetries": 0}}))
+    host.run(&json!({"description": "a hostile component", "crew": crew, "input": 1, "retry": {"maxRetries": 0, "onExhausted": "fail"}}))
 }
 
 /// The number that `execute` left at address 1056. Four bytes that happen to be text are told as text.

@@ -524,6 +524,13 @@ fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
             dependencies: Vec::new(),
             labels: Default::default(),
             ephemeral: false,
+            retry: skep_rules::retry::Policy {
+                on_exhausted: Some(skep_rules::retry::OnExhausted::Fail),
+                ..Default::default()
+            },
+            priority: Default::default(),
+            timeouts: Default::default(),
+            on_failure: Default::default(),
         }],
         idempotency: None,
         by: "test".into(),

@@ -411,12 +411,19 @@ impl Host {
             body.to_string().into_bytes()
         };
         let bearer = format!("Bearer {}", self.token);
-        self.send(
-            method,
-            path,
-            &[("Authorization", &bearer), ("Content-Type", "application/json")],
-            &bytes,
-        )
+        // Of interest only to those who change what somebody else may change too.
+        let any = ("If-Match", "*");
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            any,
+        ];
+        let most = if method == "PUT" {
+            headers.len()
+        } else {
+            headers.len() - 1
+        };
+        self.send(method, path, &headers[..most], &bytes)
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {

@@ -42,6 +42,8 @@ mod fuzz;
 mod install_crash;
 /// `kill -9` at random moments under load, and a ledger of what was promised.
 mod kills;
+/// What people ask of tasks, and what becomes of those whose attempts or time are used up.
+mod lifecycle;
 /// The lines of the README, typed.
 mod readme;
 /// What survives `kill -9`.

@@ -37,7 +37,7 @@ fn all_steps() -> Value {
 
 /// Runs a program to its end; the task.
 fn run(host: &Host, program: Value) -> Value {
-    host.run(&json!({"description": "program", "input": program, "retry": {"maxRetries": 0}}))
+    host.run(&json!({"description": "program", "input": program, "retry": {"maxRetries": 0, "onExhausted": "fail"}}))
 }
 
 fn id(task: &Value) -> &str {

@@ -11,7 +11,7 @@ use crate::harness::{Host, directory, until, write};
 const FILES: &str = "[wants]\nfiles = [{ mount = \"/input\", access = \"read\" }]\nworkspace = \"1MiB\"\n";
 
 fn run(host: &Host, crew: &str, input: Value) -> Value {
-    host.run(&json!({"description": "reach out", "crew": crew, "input": input, "retry": {"maxRetries": 0}}))
+    host.run(&json!({"description": "reach out", "crew": crew, "input": input, "retry": {"maxRetries": 0, "onExhausted": "fail"}}))
 }
 
 /// The reason codes of what was refused to a task.

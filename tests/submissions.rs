@@ -154,7 +154,7 @@ fn an_ephemeral_task_stores_nothing() {
     let wants = "[wants]\nartifacts = \"64KiB\"\n";
     let grants = "limits = { tier = \"small\" }\ngrants = { artifacts = \"64KiB\" }\n";
     host.crew("talk", TALK, wants, grants);
-    let store = json!({"description": "stores", "input": {"do": "store", "text": "kept"}, "retry": {"maxRetries": 0}});
+    let store = json!({"description": "stores", "input": {"do": "store", "text": "kept"}, "retry": {"maxRetries": 0, "onExhausted": "fail"}});
     assert_eq!(host.run(&store)["state"], "COMPLETED");
     let refused = host.run(&ephemeral(store));
     assert_eq!(

@@ -153,6 +153,10 @@ impl Journal {
             dependencies: Vec::new(),
             labels: Default::default(),
             ephemeral: false,
+            retry: Default::default(),
+            priority: Default::default(),
+            timeouts: Default::default(),
+            on_failure: Default::default(),
         }
     }
 

@@ -121,6 +121,7 @@ pub(crate) fn view(input: &Value) -> TaskView {
         seed: 1,
         began: Time(0),
         records: true,
+        deadline: None,
     }
 }
 

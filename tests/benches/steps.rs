@@ -205,6 +205,7 @@ pub(crate) fn replay() -> Vec<Value> {
             seed: 1,
             began: Time(0),
             records: true,
+            deadline: None,
         };
         let (ended, took) = time(|| runtime.block_on(agent.attempt(&control, Call::Execute, view, recorded)));
         assert!(matches!(ended.end, End::Finished(_)), "{:?}", ended.end);

@@ -95,6 +95,21 @@ pub enum Kind {
     /// The host stopped in order; the detail is how many attempts were given back, to go on at the next start.
     #[n(40)]
     HostStopped,
+    /// A person has a task tried again.
+    #[n(60)]
+    TaskRetried,
+    /// A person paused a task and everything beneath it.
+    #[n(61)]
+    TaskHeld,
+    /// A person gave a task another priority; the detail is which.
+    #[n(62)]
+    TaskReprioritised,
+    /// A person gave the result of a task; the detail is why.
+    #[n(63)]
+    TaskOverridden,
+    /// A dead letter was submitted anew; the detail is the new task.
+    #[n(64)]
+    TaskRedriven,
 }
 
 /// One entry of the audit log.

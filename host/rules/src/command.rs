@@ -9,10 +9,13 @@ use crate::{
     grant::Ceiling,
     id::{AgentId, CrewId, Digest, Role, TaskId},
     key::KeyId,
+    lifecycle::{OnFailure, Request, Timeouts},
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::{Outcome, Payload},
     plugin::Plugin,
+    priority::Priority,
     reason::Reason,
+    retry::Policy,
     seam::{Denial, End, Lease, Usage},
     step::StepCall,
     trust::{Revocation, Signed},
@@ -302,6 +305,41 @@ pub enum Command {
         #[n(1)]
         by: String,
     },
+    /// Ask something of a task.
+    #[n(60)]
+    ChangeTask {
+        /// Which.
+        #[n(0)]
+        task: TaskId,
+        /// What.
+        #[n(1)]
+        request: Request,
+        /// The revision that the asker has read; any when absent.
+        #[n(2)]
+        revision: Option<u64>,
+        /// The principal.
+        #[n(3)]
+        by: String,
+    },
+    /// Submit a dead letter anew, as a task of its own.
+    #[n(61)]
+    RedriveTask {
+        /// The dead letter.
+        #[n(0)]
+        task: TaskId,
+        /// What it depended on, as its record says.
+        #[n(1)]
+        dependencies: Vec<TaskId>,
+        /// The id of the new task.
+        #[n(2)]
+        id: TaskId,
+        /// Drawn by the driver.
+        #[n(3)]
+        seed: u64,
+        /// The principal.
+        #[n(4)]
+        by: String,
+    },
 }
 
 /// What a person has agreed to when a plugin is installed; nothing unless said.
@@ -370,6 +408,22 @@ pub struct NewTask {
     #[n(12)]
     #[cbor(skip_if = "std::ops::Not::not")]
     pub ephemeral: bool,
+    /// How a failed attempt is tried again, beside how often.
+    #[n(60)]
+    #[cbor(default)]
+    pub retry: Policy,
+    /// Its lane.
+    #[n(61)]
+    #[cbor(default)]
+    pub priority: Priority,
+    /// How long it may take.
+    #[n(62)]
+    #[cbor(default)]
+    pub timeouts: Timeouts,
+    /// What becomes of it when one of its parts fails.
+    #[n(63)]
+    #[cbor(default)]
+    pub on_failure: OnFailure,
 }
 
 /// What makes asking twice the same as asking once.

@@ -10,10 +10,11 @@ use crate::{
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::Payload,
     plugin::Plugin,
+    priority::Priority,
     quantity::Time,
     seam::{Denial, Export, Lease, Usage},
     state::Namespace,
-    task::{Task, Wait},
+    task::{Task, TaskState, Wait},
     trust::Revocation,
 };
 
@@ -256,7 +257,7 @@ pub enum Event {
     },
 }
 
-/// How a task changed. Every change but `Assigned` and `Started` ends the lease in force and frees its slot.
+/// How a task changed. Every change but `Assigned`, `Started` and `Reprioritised` ends the lease in force and frees its slot.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Change {
     /// Nothing stands in its way, or what it waited for has come: READY; or, in VERIFYING, a checker is sought again.
@@ -318,6 +319,27 @@ pub enum Change {
     /// checker.
     #[n(40)]
     HandedBack,
+    /// Its attempts are used up: PAUSED, and a person says whether it begins anew.
+    #[n(60)]
+    Exhausted(#[n(0)] Failure),
+    /// A person paused it: PAUSED.
+    #[n(61)]
+    Held(#[n(0)] Failure),
+    /// It goes on where it stood: this state.
+    #[n(62)]
+    Resumed(#[n(0)] TaskState),
+    /// It was PAUSED and begins anew, with all its attempts: READY.
+    #[n(63)]
+    Again,
+    /// It has another lane. Its state and its lease stay.
+    #[n(64)]
+    Reprioritised(#[n(0)] Priority),
+    /// A person gave its result: COMPLETED.
+    #[n(65)]
+    Overridden(#[n(0)] Payload),
+    /// Its attempts are used up, or another would not help, and it is kept as a dead letter: FAILED, and this is why.
+    #[n(66)]
+    Buried(#[n(0)] Failure),
 }
 
 impl Change {
@@ -326,15 +348,26 @@ impl Change {
     pub fn ends(&self) -> bool {
         matches!(
             self,
-            Change::Completed(_) | Change::Failed(_) | Change::Cancelled(_) | Change::Skipped(_)
+            Change::Completed(_)
+                | Change::Failed(_)
+                | Change::Cancelled(_)
+                | Change::Skipped(_)
+                | Change::Overridden(_)
+                | Change::Buried(_)
         )
+    }
+
+    /// Whether the lease in force, if there is one, stays so.
+    #[must_use]
+    pub fn keeps_lease(&self) -> bool {
+        matches!(self, Change::Assigned(_) | Change::Started | Change::Reprioritised(_))
     }
 
     /// Whether another run begins with it, with an empty record. An attempt that was lost, or that the host failed, is continued instead.
     #[must_use]
     pub fn begins_run(&self, held: Option<&Held>) -> bool {
         match self {
-            Change::SentBack(_) | Change::Continued(_) => true,
+            Change::SentBack(_) | Change::Continued(_) | Change::Again => true,
             Change::Retry { counts, .. } => {
                 *counts == Counts::Retry && held.is_none_or(|held| held.export != Export::Checker)
             }

@@ -155,8 +155,14 @@ impl Command {
                     .collect(),
                 ..Needs::default()
             },
-            Command::CancelTask { task, .. } | Command::ResumeTask { task, .. } => Needs {
-                tasks: vec![*task],
+            Command::CancelTask { task, .. } | Command::ResumeTask { task, .. } | Command::ChangeTask { task, .. } => {
+                Needs {
+                    tasks: vec![*task],
+                    ..Needs::default()
+                }
+            }
+            Command::RedriveTask { task, dependencies, .. } => Needs {
+                tasks: dependencies.iter().copied().chain([*task]).collect(),
                 ..Needs::default()
             },
             Command::InstallPlugin { .. }

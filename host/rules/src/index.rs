@@ -7,6 +7,7 @@ use crate::{
     agent::{Agent, Phase},
     crew_record::{Crew, CrewPhase},
     id::{AgentId, CrewId, Digest, Role, TaskId},
+    priority::Priority,
     quantity::Time,
     seam::Export,
     task::{Task, TaskState, Wait},
@@ -60,6 +61,16 @@ impl Need {
     }
 }
 
+/// The oldest task of a queue, and which queue that is.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    /// Its place in the order of creation.
+    pub(crate) order: u64,
+    pub(crate) task: TaskId,
+    pub(crate) need: Need,
+    pub(crate) lane: Priority,
+}
+
 /// An agent as it is ranked among others: least load, fewest tasks, place in the crew.
 pub(crate) type Rank = (u32, u64, u32, AgentId);
 
@@ -87,9 +98,9 @@ pub(crate) struct Index {
     pub(crate) idle: BTreeSet<AgentId>,
     /// Agents that are not STOPPED, per crew.
     unstopped: BTreeMap<CrewId, usize>,
-    /// Tasks that wait for a slot, by crew and need.
-    pub(crate) demand: BTreeMap<(CrewId, Need), Queue>,
-    /// Ends of delays, and times by which a start must be acknowledged.
+    /// Tasks that wait for a slot, by crew, need and lane.
+    demand: BTreeMap<(CrewId, Need, Priority), Queue>,
+    /// Ends of delays and of timeouts, and times by which a start must be acknowledged.
     pub(crate) timers: BTreeSet<(Time, TaskId)>,
     /// Tasks with a lease in force, by who holds it.
     held: BTreeSet<(AgentId, TaskId)>,
@@ -222,22 +233,26 @@ impl Index {
     }
 
     /// The oldest task of every queue of a crew.
-    pub(crate) fn heads(&self, crew: CrewId) -> Vec<(u64, TaskId, Need)> {
-        // The lowest of all needs.
-        let lowest = Need::any(Export::Executor);
-        let queues = self
-            .demand
-            .range((crew, lowest)..)
-            .take_while(|((of, _), _)| *of == crew);
-        queues
-            .filter_map(|((_, need), queue)| queue.first().map(|(order, task)| (*order, *task, need.clone())))
-            .collect()
+    pub(crate) fn heads(&self, crew: CrewId) -> Vec<Head> {
+        // The lowest of all needs, in the lowest of all lanes.
+        let lowest = (crew, Need::any(Export::Executor), Priority::Low);
+        let queues = self.demand.range(lowest..).take_while(|((of, ..), _)| *of == crew);
+        let head = |((_, need, lane), queue): (&(CrewId, Need, Priority), &Queue)| {
+            let (order, task) = queue.first().copied()?;
+            Some(Head {
+                order,
+                task,
+                need: need.clone(),
+                lane: *lane,
+            })
+        };
+        queues.filter_map(head).collect()
     }
 
     /// The oldest task of a queue.
-    pub(crate) fn head_of(&self, crew: CrewId, need: &Need) -> Option<(u64, TaskId)> {
+    pub(crate) fn head_of(&self, crew: CrewId, need: &Need, lane: Priority) -> Option<(u64, TaskId)> {
         self.demand
-            .get(&(crew, need.clone()))
+            .get(&(crew, need.clone(), lane))
             .and_then(|queue| queue.first().copied())
     }
 
@@ -289,6 +304,12 @@ impl Index {
                 self.closed.remove(&root);
             }
         }
+        self.add_task(task);
+        self.block(task, tasks);
+    }
+
+    /// What a PENDING task waits for.
+    fn block(&mut self, task: &Task, tasks: &Tasks) {
         if task.state == TaskState::Pending {
             let open = |id: &&TaskId| tasks.get(id).is_none_or(|of| !of.state.is_ended());
             let left = task.dependencies.iter().filter(open).count();
@@ -302,7 +323,6 @@ impl Index {
                 self.ripe.insert(task.id);
             }
         }
-        self.add_task(task);
     }
 
     /// What follows from the record of a task alone.
@@ -313,15 +333,13 @@ impl Index {
         match &task.held {
             Some(held) => {
                 self.held.insert((held.lease.agent, task.id));
-                self.timers.extend(held.ack_by().map(|time| (time, task.id)));
             }
             None => drop(self.loose.insert((task.crew, task.id))),
         }
-        let wait = task.wait.as_ref().and_then(|wait| wait.until);
-        self.timers.extend(task.not_before.or(wait).map(|time| (time, task.id)));
+        self.timers.extend(times(task).map(|time| (time, task.id)));
         if queued(task) {
-            let queue = self.demand.entry((task.crew, Need::of(task))).or_default();
-            queue.insert((task.order, task.id));
+            let key = (task.crew, Need::of(task), task.priority);
+            self.demand.entry(key).or_default().insert((task.order, task.id));
         }
         if task.is_split() && !self.open_parts.contains_key(&task.id) {
             self.joined.insert(task.id);
@@ -334,13 +352,11 @@ impl Index {
             self.held.remove(&(held.lease.agent, task.id));
         }
         self.loose.remove(&(task.crew, task.id));
-        let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
-        let wait = task.wait.as_ref().and_then(|wait| wait.until);
-        for time in ack.into_iter().chain(task.not_before).chain(wait) {
+        for time in times(task) {
             self.timers.remove(&(time, task.id));
         }
         if queued(task) {
-            let key = (task.crew, Need::of(task));
+            let key = (task.crew, Need::of(task), task.priority);
             if let Some(queue) = self.demand.get_mut(&key) {
                 queue.remove(&(task.order, task.id));
                 if queue.is_empty() {
@@ -356,9 +372,15 @@ impl Index {
         self.woken.remove(&task.id);
     }
 
-    /// What a run waits for, after it was added.
+    /// What a task waits for that has moved, after it was added: one that was held may have missed something.
     pub(crate) fn watch(&mut self, task: &Task, tasks: &Tasks) {
-        if let Some(wait) = task.wait.as_ref().filter(|wait| !wait.tasks.is_empty()) {
+        self.block(task, tasks);
+        for part in task.parts().iter().filter_map(|id| tasks.get(id)) {
+            if task.is_split() && ended_badly(part) {
+                self.doomed.entry(task.id).or_default().insert(part.id);
+            }
+        }
+        if let Some(wait) = waiting(task).filter(|wait| !wait.tasks.is_empty()) {
             let open = |id: &&TaskId| tasks.get(id).is_some_and(|of| !of.state.is_ended());
             let open = wait.tasks.iter().filter(open).count();
             self.waits.insert(task.id, open);
@@ -421,7 +443,7 @@ impl Index {
 
     /// A child ended of which its parent may wait.
     fn ended_for(&mut self, parent: &Task, child: TaskId) {
-        let (Some(wait), Some(open)) = (&parent.wait, self.waits.get_mut(&parent.id)) else {
+        let (Some(wait), Some(open)) = (waiting(parent), self.waits.get_mut(&parent.id)) else {
             return;
         };
         // Named twice, it is counted twice.
@@ -451,6 +473,19 @@ impl Index {
 /// It ended without a result, and somebody needed it.
 fn ended_badly(task: &Task) -> bool {
     task.state.is_ended() && task.state != TaskState::Completed && !task.optional
+}
+
+/// What a run waits for, while nobody holds it up.
+fn waiting(task: &Task) -> Option<&Wait> {
+    task.wait.as_ref().filter(|_| task.state == TaskState::Waiting)
+}
+
+/// When something becomes of a task by itself.
+fn times(task: &Task) -> impl Iterator<Item = Time> + use<> {
+    let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
+    let wait = waiting(task).and_then(|wait| wait.until);
+    let all = [ack, task.not_before, wait, task.start_by(), task.close_by()];
+    all.into_iter().flatten()
 }
 
 fn queued(task: &Task) -> bool {

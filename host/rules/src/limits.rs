@@ -66,12 +66,34 @@ pub const MAX_LABELS: usize = 16;
 pub const DEFAULT_RETRIES: u32 = 3;
 /// The most retries that a task may ask for.
 pub const MAX_RETRIES: u32 = 100;
-/// The first retry delay; it doubles.
+/// The first retry delay unless a policy says otherwise; it doubles, up to [`RETRY_CAP_FACTOR`] times as long.
 pub const RETRY_INITIAL: Millis = Millis(1_000);
-/// The longest retry delay.
-pub const RETRY_CAP: Millis = Millis(100_000);
 /// The longest delay that an agent may ask for.
 pub const RETRY_ADVICE_CAP: Millis = Millis(3_600_000);
+/// The longest delay that a task's own policy may set, for its first retry and as its cap: a task that should wait longer is a schedule.
+pub const MAX_RETRY_DELAY: Millis = Millis(86_400_000);
+/// The cap of a policy that sets none, in first delays.
+pub const RETRY_CAP_FACTOR: u64 = 100;
+/// By how much delays grow, in hundredths, unless a policy says otherwise.
+pub const RETRY_FACTOR: u32 = 200;
+/// The least and the most that a policy may have them grow by: below one they would shrink, and tenfold reaches a day in seven retries.
+pub const RETRY_FACTORS: std::ops::RangeInclusive<u32> = 100..=1_000;
+/// By how many hundredths a delay is shorter or longer by chance, so that what failed together does not come back together.
+pub const RETRY_JITTER: u32 = 20;
+/// The most of that which a policy may set.
+pub const MAX_RETRY_JITTER: u32 = 50;
+/// Reason codes that a policy may call final: more than half of those that an attempt can end with.
+pub const MAX_FINAL_CODES: usize = 32;
+/// Failed attempts of which a task's record tells, the newest: a person who looks at a dead letter reads no more.
+pub const MAX_HISTORY: usize = 16;
+/// The message of one of them; the rest is cut, and is in the audit log.
+pub const MAX_HISTORY_TEXT_BYTES: usize = 512;
+/// Dead letters that are kept for a redrive; the oldest are then failed tasks like any other. Their ids travel in one record of a checkpoint.
+pub const MAX_DEAD_LETTERS: usize = 1_000;
+/// The longest timeout of a task: as far ahead as one may sleep.
+pub const MAX_TIMEOUT: Millis = MAX_SLEEP;
+/// A waiting task counts as one level more urgent each time this is over.
+pub const AGEING: Millis = Millis(30_000);
 /// How often a checker may send a result back before the task fails.
 pub const MAX_CHECK_ROUNDS: u32 = 3;
 /// How long a lease lasts without renewal.

@@ -1,11 +1,12 @@
-//! What is known for the moment only: when each attempt was last seen alive, and which crews have work to hand out. Never journaled; after a
-//! start everything counts as seen now.
+//! What is known for the moment only: when each attempt was last seen alive, which crews have work to hand out, and whose turn it is. Never
+//! journaled; after a start everything counts as seen now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{AgentId, CrewId, TaskId},
     limits::LEASE,
+    priority::Turns,
     quantity::Time,
     seam::Lease,
 };
@@ -18,6 +19,8 @@ pub struct Observed {
     looks: BTreeSet<(Time, TaskId)>,
     /// Crews in which something changed since work was last handed out.
     pub(crate) stirred: BTreeSet<CrewId>,
+    /// Whose turn it is, in crews that live.
+    pub(crate) turns: BTreeMap<CrewId, Turns>,
     /// When to compare what runs with what is revoked; at once when absent.
     pub(crate) next_sweep: Option<Time>,
     /// Agents to be quarantined before anything else is done.

@@ -95,6 +95,10 @@ reasons! {
     50 RecordFull "record-full": "The record of the task holds all the steps, or bytes, that one may have.", "Have the agent go on with `tasks.continue`, which begins an empty record.";
     51 BudgetExhausted "budget-exhausted": "A budget of the task is used up: its children, its depth, the size of its tree.", "Raise `grants.tasks.children`, or spread the work over more objectives.";
     52 Preempted "preempted": "The attempt gave its task back in order, because its host stops; it does not count.", "Nothing: the task goes on where its record ends.";
+    60 DeadLetter "dead-letter": "The task failed for good and is kept as a dead letter.", "Look at its history in `skep task show`; `skep task redrive` submits it anew.";
+    61 StaleRevision "stale-revision": "The record has changed since it was read.", "Read it again and decide anew.";
+    62 PreconditionRequired "precondition-required": "A change of a record must say which revision of it was read.", "Send the `ETag` of the answer that you read as `If-Match`.";
+    63 Paused "paused": "A person paused it.", "`skep task resume` lets it go on.";
 }
 
 impl fmt::Display for Reason {

@@ -129,6 +129,10 @@ pub struct TaskView {
     /// Whether its attempts have a record: not where the task is ephemeral, nor in a check.
     #[n(8)]
     pub records: bool,
+    /// The longest that an attempt may take, where that is shorter than the deadline of the agent's limits; not in a check.
+    #[n(60)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
 }
 
 /// Who an agent is.

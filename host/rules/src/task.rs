@@ -13,11 +13,13 @@ use crate::{
     agent::Failure,
     id::{AgentId, CrewId, Digest, NodeName, Role, TaskId},
     lease::Held,
+    lifecycle::{Hold, OnFailure, Past, Timeouts},
     limits::MAX_TEXT_BYTES,
     plan::Payload,
+    priority::Priority,
     quantity::{Fuel, Size, Time},
     reason::Reason,
-    retry::child_seed,
+    retry::{OnExhausted, Policy, child_seed},
     seam::{Denial, DependencyEnd, Export, TaskView},
     step::Asked,
 };
@@ -96,15 +98,17 @@ impl TaskState {
             Waiting,
         };
         match self {
-            Pending => &[Ready, Failed, Cancelled, Skipped],
-            Ready => &[Assigned, Paused, Failed, Cancelled, Skipped],
-            Assigned => &[Running, Ready, Paused, Cancelled, Skipped],
-            Paused => &[Ready, Verifying, Cancelled, Skipped],
+            Pending => &[Ready, Paused, Completed, Failed, Cancelled, Skipped],
+            Ready => &[Assigned, Paused, Completed, Failed, Cancelled, Skipped],
+            Assigned => &[Running, Ready, Paused, Completed, Failed, Cancelled, Skipped],
+            Paused => &[
+                Pending, Ready, Waiting, Verifying, Completed, Failed, Cancelled, Skipped,
+            ],
             Running => &[
                 Waiting, RetryWait, Verifying, Completed, Ready, Paused, Failed, Cancelled, Skipped,
             ],
-            Waiting => &[Ready, Verifying, Completed, Failed, Cancelled, Skipped],
-            RetryWait => &[Ready, Failed, Cancelled, Skipped],
+            Waiting => &[Ready, Verifying, Paused, Completed, Failed, Cancelled, Skipped],
+            RetryWait => &[Ready, Paused, Completed, Failed, Cancelled, Skipped],
             Verifying => &[Verifying, Ready, Completed, Paused, Failed, Cancelled, Skipped],
             Completed | Failed | Cancelled | Skipped => &[],
         }
@@ -300,6 +304,35 @@ pub struct Task {
     /// What the attempt waits for that gave its lease back.
     #[n(53)]
     pub wait: Option<Wait>,
+    /// How a failed attempt is tried again, beside how often.
+    #[n(54)]
+    #[cbor(skip_if = "none")]
+    pub retry: Policy,
+    /// Its lane.
+    #[n(55)]
+    #[cbor(skip_if = "none")]
+    pub priority: Priority,
+    /// How long it may take.
+    #[n(56)]
+    #[cbor(skip_if = "none")]
+    pub timeouts: Timeouts,
+    /// Since when it waits for a slot, while it does.
+    #[n(57)]
+    pub queued: Option<Time>,
+    /// Its attempts that failed, checks included, the newest last; at most [`crate::limits::MAX_HISTORY`].
+    #[n(58)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    pub history: Vec<Past>,
+    /// What becomes of it when one of its parts fails.
+    #[n(59)]
+    #[cbor(skip_if = "none")]
+    pub on_failure: OnFailure,
+    /// The dead letter that it tries again.
+    #[n(60)]
+    pub redrives: Option<TaskId>,
+    /// Why it is PAUSED, where that says how it goes on.
+    #[n(61)]
+    pub hold: Option<Hold>,
 }
 
 /// Zero, which is not written.
@@ -348,6 +381,7 @@ impl Task {
             remarks: self.remarks.clone(),
             seed: self.run_seed(),
             records: !self.ephemeral,
+            deadline: self.timeouts.start_to_close,
             began: self.began.unwrap_or(self.created),
         }
     }
@@ -365,6 +399,36 @@ impl Task {
             0 => self.seed,
             run => child_seed(self.seed, 1 << 40 | u64::from(run)),
         }
+    }
+
+    /// What becomes of it when its attempts are used up. A person can be waited for only where one has asked for it, and where it outlives the
+    /// host.
+    #[must_use]
+    pub fn on_exhausted(&self) -> OnExhausted {
+        let own = self.parent.is_none() && !self.ephemeral;
+        let usual = if own { OnExhausted::Pause } else { OnExhausted::Fail };
+        self.retry.on_exhausted.unwrap_or(usual)
+    }
+
+    /// Whether every failure of it waits for a person, because whoever split its parent said so.
+    #[must_use]
+    pub fn escalates(&self) -> bool {
+        self.parent.is_some() && self.on_failure == OnFailure::Escalate
+    }
+
+    /// When it fails, whatever it does then.
+    #[must_use]
+    pub fn close_by(&self) -> Option<Time> {
+        let timeout = self.timeouts.schedule_to_close?;
+        (!self.state.is_ended()).then(|| self.created.after(timeout))
+    }
+
+    /// When it fails unless it has been leased by then.
+    #[must_use]
+    pub fn start_by(&self) -> Option<Time> {
+        let timeout = self.timeouts.schedule_to_start?;
+        let queued = self.queued.filter(|_| self.state == TaskState::Ready)?;
+        Some(queued.after(timeout))
     }
 
     /// The children of its last plan, or of this run.

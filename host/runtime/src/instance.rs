@@ -172,8 +172,9 @@ impl Prepared {
             Err(error) => return self.stillborn(error, began),
         };
         let limits = &self.effective.limits;
+        let deadline = task.deadline.unwrap_or(limits.deadline).min(limits.deadline);
         let inner = self.call(&mut store, call, task);
-        let returned = guard(inner, &control, &mut began, limits.deadline).await;
+        let returned = guard(inner, &control, &mut began, deadline).await;
         let left = store.get_fuel().unwrap_or(0);
         let ctx = store.data_mut();
         let mut usage = Usage {

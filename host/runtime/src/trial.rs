@@ -368,6 +368,7 @@ impl Trial {
     pub(crate) fn resume(&self, epoch: u64, call: Call, recorded: u64) {
         let task = TaskView {
             records: !matches!(call, Call::Check { .. }),
+            deadline: None,
             ..task(b"")
         };
         self.runner.command(RunnerCommand::Start {
@@ -446,6 +447,7 @@ pub(crate) fn task(input: &[u8]) -> TaskView {
         seed: 1,
         began: BEGAN,
         records: true,
+        deadline: None,
     }
 }
 

@@ -185,7 +185,11 @@ impl Exit {
     pub(crate) fn of(reason: Reason) -> Exit {
         match reason {
             Reason::NotFound => Exit::NotFound,
-            Reason::IllegalTransition | Reason::Conflict | Reason::IdempotencyMismatch => Exit::Conflict,
+            Reason::IllegalTransition
+            | Reason::Conflict
+            | Reason::IdempotencyMismatch
+            | Reason::StaleRevision
+            | Reason::PreconditionRequired => Exit::Conflict,
             Reason::CapabilityDenied
             | Reason::MountDenied
             | Reason::AddressDenied
@@ -222,6 +226,8 @@ impl Exit {
             | Reason::RecordFull
             | Reason::BudgetExhausted
             | Reason::Preempted
+            | Reason::DeadLetter
+            | Reason::Paused
             | Reason::DependencyFailed
             | Reason::Cancelled
             | Reason::Verify

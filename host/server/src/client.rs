@@ -49,6 +49,8 @@ pub(crate) struct Client {
 enum Body {
     None,
     Json(Vec<u8>),
+    /// A change of what was read at a revision.
+    Changed(u64, Vec<u8>),
     Form(Form),
 }
 
@@ -192,9 +194,9 @@ impl Client {
         self.json(Method::DELETE, path, Body::None, Duration::ZERO).await
     }
 
-    /// Asks for a change of something.
-    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
-        let body = Body::Json(serde_json::to_vec(body)?);
+    /// Asks for a change of something that was read at a revision.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, revision: u64, body: &impl Serialize) -> Result<T> {
+        let body = Body::Changed(revision, serde_json::to_vec(body)?);
         self.json(Method::PUT, path, body, Duration::ZERO).await
     }
 
@@ -277,6 +279,10 @@ impl Client {
         let (request, bytes) = match body {
             Body::None => (request, Vec::new()),
             Body::Json(bytes) => (request.header(header::CONTENT_TYPE, "application/json"), bytes),
+            Body::Changed(revision, bytes) => {
+                let request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+                (request.header(header::CONTENT_TYPE, "application/json"), bytes)
+            }
             Body::Form(form) => {
                 let (kind, bytes) = form.encode();
                 (request.header(header::CONTENT_TYPE, kind), bytes)

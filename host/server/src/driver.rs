@@ -516,11 +516,22 @@ impl Driver {
     fn let_out(&self, mut feed: Adding<'_>, released: Vec<(u64, Vec<Notice>)>) -> Vec<Waiting> {
         let mut woken = Vec::new();
         for (position, notices) in released {
+            // Whoever waits for one that is PAUSED is told as well: nothing more comes of it without a person. It may have ended meanwhile, which is
+            // not durable yet.
             let ended = notices.iter().filter_map(|notice| match notice.what {
-                Changed::Task { task, state, .. } if state.is_ended() => Some(task),
+                Changed::Task { task, state, .. } if state.is_ended() => Some((task, true)),
+                Changed::Task {
+                    task,
+                    state: skep_rules::task::TaskState::Paused,
+                    ..
+                } => Some((task, false)),
                 _ => None,
             });
-            woken.extend(ended.filter_map(|task| self.waiters().remove(&task.to_bytes())));
+            woken.extend(ended.filter_map(|(task, over)| {
+                let waiting = self.waiters().remove(&task.to_bytes())?;
+                let row = waiting.row.filter(|_| over);
+                Some(Waiting { row, ..waiting })
+            }));
             feed.push(position, notices);
         }
         woken

@@ -7,9 +7,10 @@ use std::{
 };
 
 use skep_rules::{
-    agent::Agent,
+    agent::{Agent, Failure},
     crew_record::{Crew, Member},
     id::{AgentId, CrewId, Digest, NodeName, TaskId},
+    lifecycle::Hold,
     limits::{MAX_ARTIFACT_BYTES, MAX_COMPONENT_BYTES, MAX_EXPORTED_ARTIFACTS},
     plan::{Node, Plan},
     reason::Reason,
@@ -196,13 +197,25 @@ impl Run {
         };
         Ok(match (payload, &task.failure) {
             (Some(payload), _) => Ending::Done(payload),
-            (None, Some(failure)) if task.state == TaskState::Failed => match failure.reason {
-                Reason::Error => Ending::Failed(failure.message.clone()),
-                reason => Ending::stopped(reason),
-            },
+            (None, Some(failure)) if task.state == TaskState::Failed || task.hold == Some(Hold::Exhausted) => {
+                match cause(failure) {
+                    (Reason::Error, message) => Ending::Failed(message.to_owned()),
+                    (reason, _) => Ending::stopped(reason),
+                }
+            }
             _ => Ending::Open,
         })
     }
+}
+
+/// Why the last attempt failed, which a dead letter says in its message.
+fn cause(failure: &Failure) -> (Reason, &str) {
+    let within = || {
+        let (code, message) = failure.message.split_once(": ")?;
+        Some((code.parse().ok()?, message))
+    };
+    let buried = (failure.reason == Reason::DeadLetter).then(within).flatten();
+    buried.unwrap_or((failure.reason, failure.message.as_str()))
 }
 
 /// The plan that a run ended with, from the parts that were made of it; `None` where it made none. Children that it spawned have no name.

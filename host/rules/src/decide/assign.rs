@@ -1,6 +1,6 @@
-//! Who works on what: tasks in the order of their creation, agents by role, then least load, fewest tasks, place in the crew.
+//! Who works on what: tasks by lane and in the order of their creation, agents by role, then least load, fewest tasks, place in the crew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Decision;
 use crate::{
@@ -8,8 +8,9 @@ use crate::{
     crew_record::Member,
     event::{Cause, Change},
     id::{AgentId, CrewId, Digest, TaskId},
-    index::Need,
+    index::{Head, Need},
     lease::Held,
+    priority::Priority,
     reason::Reason,
     seam::{Call, Export, Lease, RunnerCommand},
     state::State,
@@ -34,13 +35,13 @@ impl Decision<'_> {
     fn assign_in(&mut self, crew: CrewId, ended: &mut bool) -> bool {
         let lone = self.state.lone_checker(crew);
         let mut heads = self.state.index.heads(crew);
-        heads.sort_unstable_by_key(|(order, ..)| *order);
-        let hopeless: Vec<(Need, String)> = heads
+        heads.sort_unstable_by_key(|head| head.order);
+        let hopeless: Vec<(Head, String)> = heads
             .iter()
-            .filter_map(|(_, _, need)| Some((need.clone(), self.can_serve(crew, need).err()?)))
+            .filter_map(|head| Some((head.clone(), self.can_serve(crew, &head.need).err()?)))
             .collect();
-        for (need, why) in hopeless {
-            while let Some((_, task)) = self.state.index.head_of(crew, &need) {
+        for (Head { need, lane, .. }, why) in hopeless {
+            while let Some((_, task)) = self.state.index.head_of(crew, &need, lane) {
                 if !self.step() {
                     return false;
                 }
@@ -57,49 +58,65 @@ impl Decision<'_> {
                 self.move_task(task, Change::Failed(Cause::Own(Failure::new(Reason::NotFound, &why))));
                 *ended = true;
             }
-            heads.retain(|(_, _, of)| *of != need);
+            heads.retain(|head| head.need != need || head.lane != lane);
         }
-        // The queue of one need at a time: after each assignment only that need's head changes.
-        while let Some((at, task, agent)) = self.match_first(crew, &heads, lone) {
+        // One queue at a time: after each assignment only that queue's head changes.
+        while let Some((at, task, agent)) = self.match_next(crew, &heads, lone) {
             if !self.step() {
                 return false;
             }
             self.lease(task, agent);
-            let Some((order, head, need)) = heads.get_mut(at) else {
+            let Some(head) = heads.get_mut(at) else {
                 break;
             };
-            match self.state.index.head_of(crew, need) {
-                Some(next) => (*order, *head) = next,
+            match self.state.index.head_of(crew, &head.need, head.lane) {
+                Some(next) => (head.order, head.task) = next,
                 None => drop(heads.remove(at)),
             }
-            heads.sort_unstable_by_key(|(order, ..)| *order);
+            heads.sort_unstable_by_key(|head| head.order);
         }
         true
     }
 
-    /// The oldest task for which somebody is free, and who that is.
-    fn match_first(
-        &self,
-        crew: CrewId,
-        heads: &[(u64, TaskId, Need)],
-        lone: Option<AgentId>,
-    ) -> Option<(usize, TaskId, AgentId)> {
-        heads.iter().enumerate().find_map(|(at, (_, task, need))| {
-            let free = |member| {
-                self.state
-                    .index
-                    .free_of(crew, member)
-                    .find(|(.., agent)| admits(need, *agent, lone))
-            };
-            // What was revoked since the last sweep still has free agents; they are given nothing.
-            let members = self
-                .state
-                .members_for(crew, need)
-                .filter(|(_, digest)| !self.state.is_void(*digest));
-            let best = members.filter_map(|(member, _)| free(member)).min();
-            let (.., agent) = best?;
-            Some((at, *task, self.keeper_of(crew, *task, need, lone).unwrap_or(agent)))
-        })
+    /// The task that is next, and who takes it: the oldest for which somebody is free, of the lane whose turn it is. Who waits long is in a
+    /// higher lane than it came with; within a queue the order is that of creation.
+    fn match_next(&mut self, crew: CrewId, heads: &[Head], lone: Option<AgentId>) -> Option<(usize, TaskId, AgentId)> {
+        let mut found: BTreeMap<Priority, (usize, TaskId, AgentId)> = BTreeMap::new();
+        for (at, head) in heads.iter().enumerate() {
+            let queued = self.state.task(head.task).and_then(|task| task.queued);
+            let lane = head.lane.at(queued, self.now);
+            if !found.contains_key(&lane)
+                && let Some(agent) = self.free_for(crew, head, lone)
+            {
+                found.insert(lane, (at, head.task, agent));
+            }
+            if found.len() == Priority::ALL.len() {
+                break;
+            }
+        }
+        if found.is_empty() {
+            return None;
+        }
+        let turns = self.observed.turns.entry(crew).or_default();
+        let lane = turns.take(|lane| found.contains_key(&lane))?;
+        found.remove(&lane)
+    }
+
+    /// Who is free for a task.
+    fn free_for(&self, crew: CrewId, head: &Head, lone: Option<AgentId>) -> Option<AgentId> {
+        let free = |member| {
+            self.state
+                .index
+                .free_of(crew, member)
+                .find(|(.., agent)| admits(&head.need, *agent, lone))
+        };
+        // What was revoked since the last sweep still has free agents; they are given nothing.
+        let members = self
+            .state
+            .members_for(crew, &head.need)
+            .filter(|(_, digest)| !self.state.is_void(*digest));
+        let (.., agent) = members.filter_map(|(member, _)| free(member)).min()?;
+        Some(self.keeper_of(crew, head.task, &head.need, lone).unwrap_or(agent))
     }
 
     /// Whoever had a run that goes on may still keep its instance: it is given the run again if it is free.

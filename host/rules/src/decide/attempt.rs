@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Decision, Reply, task::blank, task::first_state};
+use super::{
+    Decision, Reply,
+    lifecycle::{exhausted, hopeless},
+    task::{blank, placed},
+};
 use crate::{
     agent::Failure,
     audit::{AuditEntry, Kind},
     event::{Cause, Change, Counts, Event, Source},
     id::{NodeName, TaskId},
+    lifecycle::OnFailure,
     limits::{
         DEFAULT_RETRIES, MAX_CHECK_ROUNDS, MAX_DECISION_BYTES, MAX_DENIALS, MAX_HOST_FAULTS, MAX_LIVE_TASKS,
         MAX_PLAN_NODES, MAX_TASK_DEPTH,
@@ -102,16 +107,19 @@ impl Decision<'_> {
             End::Finished(Outcome::Done(payload)) if !checking && !task.plan => match payload.fits() {
                 true if task.check => Change::Candidate(Source::Given(payload)),
                 true => Change::Completed(Source::Given(payload)),
-                false => failed(Failure::new(
-                    Reason::InvalidInput,
-                    "the result is larger than 256 KiB; store it as an artifact",
-                )),
+                false => hopeless(
+                    task,
+                    Failure::new(
+                        Reason::InvalidInput,
+                        "the result is larger than 256 KiB; store it as an artifact",
+                    ),
+                ),
             },
             End::Finished(Outcome::Accepted) if checking => Change::Completed(Source::Candidate),
             End::Finished(Outcome::Rejected(remark)) if checking => {
                 if task.remarks.len() + 1 >= MAX_CHECK_ROUNDS as usize {
                     let message = format!("sent back {MAX_CHECK_ROUNDS} times, the last time: {remark}");
-                    failed(Failure::new(Reason::Verify, &message))
+                    hopeless(task, Failure::new(Reason::Verify, &message))
                 } else {
                     Change::SentBack(cut(&remark))
                 }
@@ -120,23 +128,19 @@ impl Decision<'_> {
             End::Finished(Outcome::Failed { message, retry }) => {
                 let failure = Failure::new(Reason::Error, &message);
                 match retry {
-                    Retry::Never => failed(failure),
+                    Retry::Never => hopeless(task, failure),
                     Retry::Later => self.again(task, failure, None),
                     Retry::After(wish) => self.again(task, failure, Some(retry::advised(wish))),
                 }
             }
-            End::Finished(_) => failed(Failure::new(
-                Reason::InvalidInput,
-                "the agent answered something else than was asked of it",
-            )),
-            End::Stopped { reason, message } => {
-                let failure = Failure::new(reason, &message);
-                if may_repeat(reason) {
-                    self.again(task, failure, None)
-                } else {
-                    failed(failure)
-                }
-            }
+            End::Finished(_) => hopeless(
+                task,
+                Failure::new(
+                    Reason::InvalidInput,
+                    "the agent answered something else than was asked of it",
+                ),
+            ),
+            End::Stopped { reason, message } => self.again(task, Failure::new(reason, &message), None),
             End::Overload { message } => self.overloaded(task, &message),
             End::Diverged { step, expected, got } => {
                 let message = format!("at step {step} the record says {expected}, the attempt did {got}");
@@ -147,12 +151,15 @@ impl Decision<'_> {
         }
     }
 
-    /// A retry while there are any left, else the failure itself.
+    /// A retry where one can help and there are any left.
     fn again(&self, task: &Task, failure: Failure, delay: Option<Millis>) -> Change {
-        if task.retries >= task.max_retries {
-            return failed(failure);
+        if !retry::may_help(failure.reason) || task.retry.not_again.contains(&failure.reason) {
+            return hopeless(task, failure);
         }
-        let delay = delay.unwrap_or_else(|| retry::delay(task.seed, task.retries + 1));
+        if task.retries >= task.max_retries {
+            return exhausted(task, failure);
+        }
+        let delay = delay.unwrap_or_else(|| task.retry.delay(task.seed, task.retries + 1));
         Change::Retry {
             not_before: self.now.after(delay),
             failure,
@@ -163,7 +170,7 @@ impl Decision<'_> {
     fn fault(&self, task: &Task, message: &str) -> Change {
         let failure = Failure::new(Reason::HostFault, message);
         if task.faults >= MAX_HOST_FAULTS {
-            return failed(failure);
+            return exhausted(task, failure);
         }
         Change::Retry {
             not_before: self.now.after(retry::delay(task.seed, task.faults + 1)),
@@ -193,7 +200,7 @@ impl Decision<'_> {
             }
             Err(Refusal::Plan(message)) => {
                 let failure = Failure::new(Reason::InvalidInput, &format!("the plan was refused: {message}"));
-                self.move_task(task.id, failed(failure));
+                self.move_task(task.id, hopeless(task, failure));
             }
             Err(Refusal::Room(message)) => {
                 let change = self.overloaded(task, &message);
@@ -268,7 +275,7 @@ impl Decision<'_> {
             input: node.input,
             roles: node.roles,
             check: node.check,
-            optional: node.optional,
+            optional: node.optional || parent.on_failure == OnFailure::Collect,
             integrates: node.integrates,
             max_retries: node.max_retries.unwrap_or(DEFAULT_RETRIES),
             dependencies,
@@ -280,12 +287,11 @@ impl Decision<'_> {
             created: self.now,
             by: parent.by.clone(),
             ephemeral: parent.ephemeral,
+            priority: parent.priority,
+            on_failure: parent.on_failure,
             ..blank(id, parent.crew)
         };
-        Task {
-            state: first_state(&task),
-            ..task
-        }
+        placed(task)
     }
 
     /// The change that follows when the children of a task have all ended.
@@ -313,10 +319,6 @@ impl Decision<'_> {
     }
 }
 
-fn failed(failure: Failure) -> Change {
-    Change::Failed(Cause::Own(failure))
-}
-
 /// The one task that no other waits for, if there is exactly one.
 fn only_sink<'a, 'b>(parts: &'a [&'b Task]) -> Option<&'a &'b Task> {
     let needed: std::collections::BTreeSet<TaskId> = parts
@@ -333,17 +335,4 @@ fn summary(parts: &[&Task]) -> Payload {
         .iter()
         .map(|part| serde_json::json!({ "name": part.called(), "state": part.state.to_string() }));
     Payload::Inline(serde_json::Value::Array(rows.collect()).to_string().into_bytes())
-}
-
-/// Whether a second attempt could end otherwise.
-fn may_repeat(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::CapabilityDenied
-            | Reason::InvalidManifest
-            | Reason::InvalidInput
-            | Reason::UnsupportedImport
-            | Reason::CompileLimit
-            | Reason::NotAComponent
-    )
 }

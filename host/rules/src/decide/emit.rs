@@ -66,7 +66,10 @@ impl Decision<'_> {
         let at = self.now;
         self.emit(Event::CrewMoved { crew, to, at });
         let kind = match to {
-            CrewPhase::Stopped => Kind::CrewStopped,
+            CrewPhase::Stopped => {
+                self.observed.turns.remove(&crew);
+                Kind::CrewStopped
+            }
             CrewPhase::Live | CrewPhase::Draining => Kind::CrewDrained,
         };
         let name = self.state.crew(crew).map(|crew| crew.manifest.name.to_string());
@@ -136,12 +139,9 @@ impl Decision<'_> {
             return;
         };
         let (crew, parent, before) = (task.crew, task.parent, task.state);
-        let released = task
-            .held
-            .clone()
-            .filter(|_| !matches!(change, Change::Assigned(_) | Change::Started));
+        let released = task.held.clone().filter(|_| !change.keeps_lease());
         match &change {
-            Change::Assigned(_) => {}
+            Change::Assigned(_) | Change::Reprioritised(_) => {}
             Change::Started => {
                 if let Some(held) = &task.held {
                     self.observed.began(held.lease, self.now);
@@ -155,7 +155,7 @@ impl Decision<'_> {
         if ends || begins {
             self.write_tail(id);
         }
-        if ends || begins || matches!(change, Change::Candidate(_)) {
+        if ends || begins || matches!(change, Change::Candidate(_) | Change::Exhausted(_)) {
             self.over.push((id, matches!(change, Change::Continued(_))));
         }
         let was_doomed = parent.is_some_and(|parent| self.state.index.doom_of(parent).is_some());
@@ -278,9 +278,12 @@ impl Decision<'_> {
 fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, String)> {
     let said = |failure: Failure| (failure.reason, failure.message);
     match change {
-        Change::Retry { failure, .. } | Change::Cancelled(failure) | Change::Paused(failure) => {
-            Some(said(failure.clone()))
-        }
+        Change::Retry { failure, .. }
+        | Change::Cancelled(failure)
+        | Change::Paused(failure)
+        | Change::Exhausted(failure)
+        | Change::Buried(failure)
+        | Change::Held(failure) => Some(said(failure.clone())),
         Change::Failed(cause) | Change::Skipped(cause) => state.failure(cause).ok().map(said),
         Change::Lost if held.started => Some((Reason::Interrupted, "the attempt was lost".to_owned())),
         Change::Lost => Some((Reason::Interrupted, "the attempt never began".to_owned())),
@@ -293,6 +296,10 @@ fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, Str
         | Change::Split
         | Change::Waits(_)
         | Change::Continued(_)
-        | Change::Completed(_) => None,
+        | Change::Completed(_)
+        | Change::Resumed(_)
+        | Change::Again
+        | Change::Reprioritised(_)
+        | Change::Overridden(_) => None,
     }
 }

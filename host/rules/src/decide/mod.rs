@@ -6,6 +6,7 @@ mod assign;
 mod attempt;
 mod crew;
 mod emit;
+mod lifecycle;
 mod settle;
 mod step;
 mod task;
@@ -23,6 +24,7 @@ use crate::{
     effect::Effect,
     facts::{Facts, Write},
     id::{CrewId, Digest, TaskId},
+    lifecycle::Request,
     observed::Observed,
     quantity::Time,
     rejection::Rejection,
@@ -129,7 +131,20 @@ impl<'a> Decision<'a> {
             Command::AdoptClock { clock, signers, by } => self.by(by).adopt_clock(clock, &signers),
             Command::Revoke { what, why, by } => self.by(by).revoke(what, &why),
             Command::ResetTime { why, by } => self.by(by).reset_time(&why),
-            Command::ResumeTask { task, by } => self.by(by).resume_task(facts, task),
+            Command::ResumeTask { task, by } => self.by(by).change_task(facts, task, Request::Resume, None),
+            Command::ChangeTask {
+                task,
+                request,
+                revision,
+                by,
+            } => self.by(by).change_task(facts, task, request, revision),
+            Command::RedriveTask {
+                task,
+                dependencies,
+                id,
+                seed,
+                by,
+            } => self.by(by).redrive(facts, task, &dependencies, id, seed),
             Command::AssembleCrew {
                 crew,
                 agents,
@@ -145,7 +160,7 @@ impl<'a> Decision<'a> {
                 idempotency,
                 by,
             } => self.by(by).submit(facts, crew, tasks, idempotency),
-            Command::CancelTask { task, by } => self.by(by).cancel(facts, task),
+            Command::CancelTask { task, by } => self.by(by).change_task(facts, task, Request::Cancel, None),
             Command::Warmed { agent, generation } => Ok(self.warmed(agent, generation)),
             Command::WarmFailed {
                 agent,

@@ -58,10 +58,14 @@ impl Decision<'_> {
     /// Ends what does not run in trees that have failed, and what runs that are over have left behind. A tree is bounded, so this is never left
     /// over.
     pub(super) fn sweep(&mut self) {
-        while let Some((id, continues)) = self.over.pop() {
-            self.clear(id, continues);
-        }
-        while let Some(id) = self.suspects.pop() {
+        loop {
+            // Either may leave more of the other.
+            while let Some((id, continues)) = self.over.pop() {
+                self.clear(id, continues);
+            }
+            let Some(id) = self.suspects.pop() else {
+                break;
+            };
             let Some(child) = self.doom_over(id) else {
                 continue;
             };

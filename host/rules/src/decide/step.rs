@@ -1,7 +1,10 @@
 //! Steps of a run: what is asked is decided, or observed, and its answer goes on the record in the same commit. A wait gives the lease back; its
 //! answer is recorded when it has come, so that whoever goes on finds it there.
 
-use super::{Decision, Reply, task::blank};
+use super::{
+    Decision, Reply,
+    task::{blank, placed},
+};
 use crate::{
     crew_record::Member,
     event::{Change, Event},
@@ -20,7 +23,7 @@ use crate::{
     seam::{End, Export, Lease, StepReply},
     state::{Namespace, decode, encode},
     step::{Asked, Child, Recorded, Step, StepCall, StepResult, Value},
-    task::{Task, TaskState, Wait},
+    task::{Task, Wait},
 };
 
 /// What is to become of a step.
@@ -430,9 +433,11 @@ impl Decision<'_> {
             order: self.state.next_order(),
             created: self.now,
             by: parent.by.clone(),
-            state: TaskState::Ready,
+            priority: parent.priority,
+            on_failure: parent.on_failure,
             ..blank(id, parent.crew)
         };
+        let task = placed(task);
         if self.servable(&task).is_err() {
             return StepResult::refused(Reason::NotFound);
         }

@@ -1,25 +1,27 @@
-//! Tasks submitted and cancelled by people.
+//! Tasks submitted by people, and trees that are cancelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Decision, Reply};
 use crate::{
     agent::Failure,
-    audit::{AuditEntry, Kind},
     command::{Idempotency, NewTask},
     crew_record::{Crew, CrewPhase},
     event::Change,
     facts::{Facts, Remembered, Table, Write},
     id::{AgentId, CrewId, TaskId},
     index::Need,
+    lifecycle::{OnFailure, Timeouts},
     limits::{
         DEFAULT_RETRIES, IDEMPOTENCY, MAX_DECISION_BYTES, MAX_DEPENDENCIES, MAX_IDEMPOTENCY_KEY_BYTES, MAX_LABELS,
         MAX_LIVE_TASKS, MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_RETRIES, MAX_ROLES, MAX_SUBMISSION, MAX_TEXT_BYTES,
     },
     plan::Payload,
+    priority::Priority,
     quantity::{Fuel, Size},
     reason::Reason,
     rejection::Rejection,
+    retry::{OnExhausted, Policy},
     seam::{Export, RunnerCommand},
     state::encode,
     task::{Task, TaskState},
@@ -128,7 +130,7 @@ impl Decision<'_> {
         Ok(records)
     }
 
-    fn record(
+    pub(super) fn record(
         &self,
         facts: &Facts,
         crew: &Crew,
@@ -178,6 +180,10 @@ impl Decision<'_> {
             plan: new.plan,
             notes: new.notes,
             max_retries: new.max_retries.unwrap_or(DEFAULT_RETRIES),
+            retry: new.retry,
+            priority: new.priority,
+            timeouts: new.timeouts,
+            on_failure: new.on_failure,
             settled,
             labels: new.labels,
             dependencies: dependencies.into_iter().collect(),
@@ -193,10 +199,7 @@ impl Decision<'_> {
             ..blank(new.id, crew.id)
         };
         self.servable(&task)?;
-        Ok(Task {
-            state: first_state(&task),
-            ..task
-        })
+        Ok(placed(task))
     }
 
     fn find_agent(&self, crew: CrewId, named: &str) -> Result<AgentId, Rejection> {
@@ -227,24 +230,6 @@ impl Decision<'_> {
         let known = self.state.task(id).or_else(|| facts.tasks.get(&id)).cloned();
         let known = known.or_else(|| self.state.recent(id));
         known.ok_or_else(|| Rejection::not_found(id))
-    }
-
-    pub(super) fn cancel(&mut self, facts: &Facts, id: TaskId) -> Result<Reply, Rejection> {
-        let task = self.known(facts, id)?;
-        if task.state.is_ended() {
-            let message = format!("{id} has ended already: it is {}", task.state);
-            return Err(Rejection::illegal(message, &[]));
-        }
-        let crew = task.crew;
-        let by = self.actor.clone().unwrap_or_default();
-        let entry = AuditEntry {
-            crew: Some(crew),
-            task: Some(id),
-            ..self.entry(Kind::TaskCancelled, "")
-        };
-        self.note(entry);
-        self.cancel_tree(id, &format!("cancelled by {by}"));
-        Ok(Reply::Done)
     }
 
     /// Ends a task and everything beneath it, parents first; what runs is told to stop.
@@ -323,16 +308,27 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         began: None,
         facts: None,
         wait: None,
+        retry: Policy::default(),
+        priority: Priority::default(),
+        timeouts: Timeouts::default(),
+        queued: None,
+        history: Vec::new(),
+        on_failure: OnFailure::default(),
+        redrives: None,
+        hold: None,
     }
 }
 
 /// READY where there is nothing to wait for. A dependency that failed before the task came is found by what follows the decision.
-pub(super) fn first_state(task: &Task) -> TaskState {
+pub(super) fn placed(task: Task) -> Task {
     let failed = task.settled.iter().any(|end| end.output.is_err());
-    if task.dependencies.is_empty() && !failed {
-        TaskState::Ready
-    } else {
-        TaskState::Pending
+    match task.dependencies.is_empty() && !failed {
+        true => Task {
+            state: TaskState::Ready,
+            queued: Some(task.created),
+            ..task
+        },
+        false => task,
     }
 }
 
@@ -364,7 +360,10 @@ fn bounds(task: &NewTask) -> Result<(), String> {
         Err(format!("at most {MAX_DEPENDENCIES} dependencies"))
     } else if task.max_retries.is_some_and(|retries| retries > MAX_RETRIES) {
         Err(format!("at most {MAX_RETRIES} retries"))
+    } else if task.ephemeral && task.retry.on_exhausted == Some(OnExhausted::DeadLetter) {
+        Err("an ephemeral task is lost with the host and cannot be kept as a dead letter".to_owned())
     } else {
-        Ok(())
+        task.retry.check()?;
+        task.timeouts.check()
     }
 }

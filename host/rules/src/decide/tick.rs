@@ -10,6 +10,7 @@ use crate::{
     limits::MAX_STRIDE,
     reason::Reason,
     seam::RunnerCommand,
+    task::Task,
 };
 
 impl Decision<'_> {
@@ -77,15 +78,24 @@ impl Decision<'_> {
             let Some(task) = self.state.task(id) else {
                 break;
             };
-            match task.held.clone() {
-                Some(held) => {
-                    self.move_task(id, Change::Lost);
-                    self.run(RunnerCommand::Cancel { lease: held.lease });
-                }
-                None if task.wait.is_some() => self.wake(id),
-                None => self.move_task(id, Change::Ready),
-            }
+            let task = task.clone();
+            self.due(&task);
         }
         self.settle();
+    }
+
+    /// Does what one of the timers of a task says. A timeout goes before all else that is due in the same millisecond.
+    fn due(&mut self, task: &Task) {
+        if self.time_out(task) {
+            return;
+        }
+        match task.held.clone() {
+            Some(held) => {
+                self.move_task(task.id, Change::Lost);
+                self.run(RunnerCommand::Cancel { lease: held.lease });
+            }
+            None if task.wait.is_some() => self.wake(task.id),
+            None => self.move_task(task.id, Change::Ready),
+        }
     }
 }

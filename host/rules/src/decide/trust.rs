@@ -9,8 +9,7 @@ use crate::{
     command::Consent,
     crew_record::CrewPhase,
     effect::Changed,
-    event::{Change, Event, Source},
-    facts::Facts,
+    event::{Change, Event},
     grant,
     id::{AgentId, Digest, TaskId},
     key::KeyId,
@@ -25,7 +24,6 @@ use crate::{
     rejection::Rejection,
     seam::{Export, RunnerCommand},
     state::{State, encode},
-    task::TaskState,
     trust::{Revocation, SeenClock, Signed},
     widening,
 };
@@ -285,26 +283,6 @@ impl Decision<'_> {
         self.emit(Event::TimeReset { at: self.now });
         let detail = format!("from {} to {} ms: {why}", before.0, self.now.0);
         self.tell(Kind::TimeReset, detail, Changed::Trust);
-        Ok(Reply::Done)
-    }
-
-    pub(super) fn resume_task(&mut self, facts: &Facts, id: TaskId) -> Result<Reply, Rejection> {
-        let task = self.known(facts, id)?;
-        if task.state != TaskState::Paused {
-            let message = format!("{id} is {}, not PAUSED", task.state);
-            return Err(Rejection::illegal(message, &[]));
-        }
-        let change = match task.candidate {
-            Some(_) => Change::Candidate(Source::Candidate),
-            None => Change::Ready,
-        };
-        let entry = AuditEntry {
-            crew: Some(task.crew),
-            task: Some(id),
-            ..self.entry(Kind::TaskResumed, "")
-        };
-        self.note(entry);
-        self.move_task(id, change);
         Ok(Reply::Done)
     }
 

@@ -10,7 +10,8 @@ use crate::{
     id::{AgentId, CrewId, Digest, Name, TaskId},
     index::Index,
     lease::Held,
-    limits::MAX_DENIALS,
+    lifecycle::{Hold, Past},
+    limits::{MAX_DEAD_LETTERS, MAX_DENIALS, MAX_HISTORY},
     plan::Payload,
     plugin::Plugin,
     quantity::Time,
@@ -379,6 +380,9 @@ impl State {
             root.nodes += 1;
             self.touch(Key::Task(task.root));
         }
+        if let Some(dead) = task.redrives {
+            self.exhume(dead);
+        }
         self.next_order = self.next_order.max(task.order.saturating_add(1));
         self.tasks.insert(task.id, Box::new(task.clone()));
         self.index.accept_task(task, &self.tasks);
@@ -418,7 +422,14 @@ impl State {
         };
         let failure = match change {
             Change::Failed(cause) | Change::Skipped(cause) => Some(self.failure(cause)?),
-            Change::Cancelled(failure) | Change::Paused(failure) => Some(failure.clone()),
+            Change::Cancelled(failure)
+            | Change::Paused(failure)
+            | Change::Exhausted(failure)
+            | Change::Held(failure) => Some(failure.clone()),
+            Change::Buried(failure) => {
+                let message = format!("{}: {}", failure.reason, failure.message);
+                Some(Failure::new(Reason::DeadLetter, &message))
+            }
             _ => None,
         };
         let task = self.tasks.get(&id).ok_or_else(|| missing(id))?;
@@ -432,9 +443,8 @@ impl State {
             return Err(illegal(id, task.state, format!("{change:?}")));
         };
         self.index.remove_task(task);
-        let release = (!matches!(change, Change::Assigned(_) | Change::Started))
-            .then(|| task.held.take())
-            .flatten();
+        let release = (!change.keeps_lease()).then(|| task.held.take()).flatten();
+        let from = task.state;
         task.state = to;
         task.revision += 1;
         if *change == Change::HandedBack
@@ -443,6 +453,8 @@ impl State {
             task.attempts -= u32::from(held.started && held.export != Export::Checker);
         }
         alter(task, change, child, release.as_ref().map(|held| held.lease.agent), at);
+        remember(task, change, release.as_ref(), at);
+        queue(task, from, change, at);
         task.pinned = pinned.or(task.pinned);
         if begins {
             begin_run(task);
@@ -467,12 +479,29 @@ impl State {
         if begins || to.is_ended() {
             self.drop_tail(id);
         }
+        if matches!(change, Change::Buried(_)) {
+            self.bury(id);
+        }
         self.touch(Key::Task(id));
         match (change, release) {
             (Change::Assigned(held), _) => self.occupy(held.lease.agent, 1),
             (_, Some(held)) => self.occupy(held.lease.agent, -1),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps a task as a dead letter. Of too many the oldest is one no longer.
+    fn bury(&mut self, id: TaskId) {
+        if self.dead.len() >= MAX_DEAD_LETTERS {
+            self.dead.pop_front();
+        }
+        self.dead.push_back(id);
+        self.touch(Key::DeadLetters);
+    }
+
+    fn exhume(&mut self, id: TaskId) {
+        self.dead.retain(|dead| *dead != id);
+        self.touch(Key::DeadLetters);
     }
 
     /// Why a task ends, in words.
@@ -538,7 +567,14 @@ fn target(from: TaskState, change: &Change) -> Option<TaskState> {
             | Change::Retry { .. },
         ) => Verifying,
         (Verifying, Change::SentBack(_)) => Ready,
-        (Pending | Ready | Running | Waiting | RetryWait | Verifying, Change::Failed(_)) => Failed,
+        (from, Change::Failed(_)) if !from.is_ended() => Failed,
+        (Running | Verifying, Change::Exhausted(_)) => Paused,
+        (Running | Verifying, Change::Buried(_)) => Failed,
+        (from, Change::Held(_)) if from != Paused && !from.is_ended() => Paused,
+        (Paused, Change::Resumed(to @ (Pending | Ready | Waiting | Verifying))) => *to,
+        (Paused, Change::Again) => Ready,
+        (from, Change::Reprioritised(_)) if !from.is_ended() => from,
+        (from, Change::Overridden(_)) if !from.is_ended() => Completed,
         (from, Change::Cancelled(_)) if !from.is_ended() => Cancelled,
         (from, Change::Skipped(_)) if !from.is_ended() => Skipped,
         _ => return None,
@@ -555,7 +591,7 @@ fn alter(
     at: Time,
 ) {
     match change {
-        Change::Ready => (task.not_before, task.wait) = (None, None),
+        Change::Ready => (task.not_before, task.wait, task.hold) = (None, None, None),
         Change::Assigned(held) => {
             task.epoch = held.lease.epoch;
             if held.export != Export::Checker {
@@ -582,11 +618,28 @@ fn alter(
         Change::Lost
         | Change::HandedBack
         | Change::Failed(_)
+        | Change::Buried(_)
         | Change::Cancelled(_)
         | Change::Skipped(_)
         | Change::Candidate(Source::Candidate) => {}
         // The delay of a check that was to be tried again is over.
         Change::Paused(_) => task.not_before = None,
+        Change::Exhausted(_) => (task.not_before, task.hold) = (None, Some(Hold::Exhausted)),
+        Change::Held(_) => task.not_before = None,
+        Change::Resumed(_) | Change::Again => {
+            if task.hold != Some(Hold::Exhausted) && matches!(change, Change::Resumed(_)) {
+                // Why a person paused it is no news any more.
+                task.failure = task.failure.take().filter(|failure| failure.reason != Reason::Paused);
+            } else {
+                (task.retries, task.faults) = (0, 0);
+            }
+            task.hold = None;
+        }
+        Change::Reprioritised(priority) => task.priority = *priority,
+        Change::Overridden(payload) => {
+            (task.result, task.candidate, task.failure) = (Some(payload.clone()), None, None);
+            (task.executed_by, task.not_before, task.hold) = (None, None, None);
+        }
         Change::Retry {
             not_before,
             failure,
@@ -621,6 +674,35 @@ fn alter(
             task.failure = None;
         }
     }
+}
+
+/// Keeps what a failed attempt has told, the newest only.
+fn remember(task: &mut Task, change: &Change, released: Option<&Held>, at: Time) {
+    let (Change::Retry { failure, .. }
+    | Change::Exhausted(failure)
+    | Change::Buried(failure)
+    | Change::Failed(Cause::Own(failure))) = change
+    else {
+        return;
+    };
+    let Some(lease) = released.map(|held| held.lease) else {
+        return;
+    };
+    if task.history.len() >= MAX_HISTORY {
+        task.history.remove(0);
+    }
+    task.history.push(Past::of(lease.epoch, lease.agent, at, failure));
+}
+
+/// Where a task that is held came from, and since when one waits for a slot that does.
+fn queue(task: &mut Task, from: TaskState, change: &Change, at: Time) {
+    match change {
+        Change::Held(_) => task.hold = Some(Hold::Person(from)),
+        Change::Reprioritised(_) => return,
+        _ => {}
+    }
+    let waits = task.held.is_none() && matches!(task.state, TaskState::Ready | TaskState::Verifying);
+    task.queued = waits.then_some(at);
 }
 
 /// Another run begins: its record is empty, and the children before it are not its own.

@@ -1,7 +1,7 @@
 //! The live records, and the only place where they change: `apply`, exactly as a replay would. What can be computed from the records is kept
 //! in `index` and never stored. The system part (plugins, trust) and the crews never read each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use minicbor::{Decode, Encode};
 
@@ -83,6 +83,8 @@ pub(crate) enum Key {
     Tail(#[n(0)] TaskId),
     #[n(9)]
     Namespace(#[n(0)] Name),
+    #[n(60)]
+    DeadLetters,
 }
 
 /// What memory keeps of a task's record: the last steps. Those before are in their table.
@@ -125,6 +127,8 @@ pub struct State {
     /// The records of runs that have steps, as far as memory keeps them.
     tails: BTreeMap<TaskId, Tail>,
     namespaces: BTreeMap<Name, Namespace>,
+    /// Dead letters, the oldest first: tasks that have failed and were not redriven.
+    dead: VecDeque<TaskId>,
     pub(crate) index: Index,
     /// Beyond the place of every task that was accepted since the start.
     next_order: u64,
@@ -166,6 +170,7 @@ impl State {
                 }
                 Key::Latest => state.trust.latest = decode::<Time>("a time", &value)?,
                 Key::Tail(id) => drop(state.tails.insert(id, decode("a record", &value)?)),
+                Key::DeadLetters => state.dead = decode::<Vec<TaskId>>("the dead letters", &value)?.into(),
                 Key::Namespace(ref name) => {
                     let namespace = decode("a namespace", &value)?;
                     state.namespaces.insert(name.clone(), namespace);
@@ -200,6 +205,7 @@ impl State {
                 Key::Highest(name) => self.trust.highest.get(name).map(encode),
                 Key::Latest => Some(encode(&self.trust.latest)),
                 Key::Tail(id) => self.tails.get(id).map(encode),
+                Key::DeadLetters => Some(encode(&self.dead.iter().copied().collect::<Vec<_>>())),
                 Key::Namespace(name) => self.namespaces.get(name).map(encode),
             };
             let encoded = encode(&key);
@@ -349,6 +355,17 @@ impl State {
     /// The ids of the ephemeral tasks whose trees have ended, while they are kept.
     pub fn recent_ids(&self) -> impl Iterator<Item = TaskId> + '_ {
         self.recent.ids()
+    }
+
+    /// The failed tasks that are kept as dead letters, the oldest first.
+    pub fn dead_letters(&self) -> impl ExactSizeIterator<Item = TaskId> + '_ {
+        self.dead.iter().copied()
+    }
+
+    /// Whether a task is kept as a dead letter.
+    #[must_use]
+    pub fn is_dead_letter(&self, id: TaskId) -> bool {
+        self.dead.contains(&id)
     }
 
     /// Whether a task is ephemeral. Of one that has ended, and is not kept any more, that is not known.

@@ -16,6 +16,7 @@ use crate::{
     metadata::{Ceiling, Clock, Index, Keys, Newest, Publisher, Revocations, Root, Rotation},
     plan::Payload,
     plugin::{Plugin, Signature},
+    priority::Priority,
     quantity::{Fuel, Size, Time},
     reason::Reason,
     seam::{Export, Lease, Usage},
@@ -106,7 +107,7 @@ fn failure() -> Failure {
     Failure::new(Reason::Error, "no")
 }
 
-fn changes() -> [(&'static str, Change); 16] {
+fn changes() -> [(&'static str, Change); 27] {
     let wait = Wait {
         asked: StepCall::Sleep { until: Time(9) }.asked(),
         tasks: Vec::new(),
@@ -124,55 +125,84 @@ fn changes() -> [(&'static str, Change); 16] {
         ("Assigned", Change::Assigned(held())),
         ("Started", Change::Started),
         ("Lost", Change::Lost),
+        ("HandedBack", Change::HandedBack),
         ("Retry", retry),
         ("Candidate", Change::Candidate(given())),
+        ("Recheck", Change::Candidate(Source::Candidate)),
         ("SentBack", Change::SentBack(String::new())),
         ("Split", Change::Split),
+        ("Waits", Change::Waits(wait)),
+        ("Continued", Change::Continued(Payload::Inline(Vec::new()))),
         ("Completed", Change::Completed(given())),
         ("Failed", Change::Failed(Cause::Own(failure()))),
         ("Cancelled", Change::Cancelled(failure())),
         ("Skipped", Change::Skipped(Cause::Own(failure()))),
         ("Paused", Change::Paused(failure())),
-        ("Recheck", Change::Candidate(Source::Candidate)),
-        ("Waits", Change::Waits(wait)),
-        ("Continued", Change::Continued(Payload::Inline(Vec::new()))),
+        ("Exhausted", Change::Exhausted(failure())),
+        ("Held", Change::Held(failure())),
+        ("ToPending", Change::Resumed(TaskState::Pending)),
+        ("ToReady", Change::Resumed(TaskState::Ready)),
+        ("ToWaiting", Change::Resumed(TaskState::Waiting)),
+        ("ToVerifying", Change::Resumed(TaskState::Verifying)),
+        ("Again", Change::Again),
+        ("Reprioritised", Change::Reprioritised(Priority::High)),
+        ("Overridden", Change::Overridden(Payload::Inline(Vec::new()))),
+        ("Buried", Change::Buried(failure())),
     ]
 }
 
 /// Where each change takes a task from each state; `-` where it is refused.
 const TASKS: &str = "
-    state       Ready     Assigned  Started   Lost      Retry      Candidate SentBack Split   Completed Failed Cancelled Skipped Paused Recheck Waits Continued
-    PENDING     READY     -         -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED - - - -
-    READY       -         ASSIGNED  -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED PAUSED - - -
-    ASSIGNED    -         -         RUNNING   READY     -          -         -        -       -         -      CANCELLED SKIPPED PAUSED - - -
-    RUNNING     -         -         -         READY     RETRY_WAIT VERIFYING -        WAITING COMPLETED FAILED CANCELLED SKIPPED PAUSED VERIFYING WAITING READY
-    WAITING     READY     -         -         -         -          VERIFYING -        -       COMPLETED FAILED CANCELLED SKIPPED - VERIFYING - -
-    RETRY_WAIT  READY     -         -         -         -          -         -        -       -         FAILED CANCELLED SKIPPED - - - -
-    VERIFYING   VERIFYING VERIFYING VERIFYING VERIFYING VERIFYING  -         READY    -       COMPLETED FAILED CANCELLED SKIPPED PAUSED - - -
-    COMPLETED   -         -         -         -         -          -         -        -       -         -      -         - - - - -
-    FAILED      -         -         -         -         -          -         -        -       -         -      -         - - - - -
-    CANCELLED   -         -         -         -         -          -         -        -       -         -      -         - - - - -
-    SKIPPED     -         -         -         -         -          -         -        -       -         -      -         - - - - -
-    PAUSED      READY     -         -         -         -          -         -        -       -         -      CANCELLED SKIPPED - VERIFYING - -
+    change        PENDING   READY     ASSIGNED  RUNNING    WAITING   RETRY_WAIT VERIFYING COMPLETED FAILED CANCELLED SKIPPED PAUSED
+    Ready         READY     -         -         -          READY     READY      VERIFYING -         -      -         -       READY
+    Assigned      -         ASSIGNED  -         -          -         -          VERIFYING -         -      -         -       -
+    Started       -         -         RUNNING   -          -         -          VERIFYING -         -      -         -       -
+    Lost          -         -         READY     READY      -         -          VERIFYING -         -      -         -       -
+    HandedBack    -         -         READY     READY      -         -          VERIFYING -         -      -         -       -
+    Retry         -         -         -         RETRY_WAIT -         -          VERIFYING -         -      -         -       -
+    Candidate     -         -         -         VERIFYING  VERIFYING -          -         -         -      -         -       -
+    Recheck       -         -         -         VERIFYING  VERIFYING -          -         -         -      -         -       VERIFYING
+    SentBack      -         -         -         -          -         -          READY     -         -      -         -       -
+    Split         -         -         -         WAITING    -         -          -         -         -      -         -       -
+    Waits         -         -         -         WAITING    -         -          -         -         -      -         -       -
+    Continued     -         -         -         READY      -         -          -         -         -      -         -       -
+    Completed     -         -         -         COMPLETED  COMPLETED -          COMPLETED -         -      -         -       -
+    Failed        FAILED    FAILED    FAILED    FAILED     FAILED    FAILED     FAILED    -         -      -         -       FAILED
+    Cancelled     CANCELLED CANCELLED CANCELLED CANCELLED  CANCELLED CANCELLED  CANCELLED -         -      -         -       CANCELLED
+    Skipped       SKIPPED   SKIPPED   SKIPPED   SKIPPED    SKIPPED   SKIPPED    SKIPPED   -         -      -         -       SKIPPED
+    Paused        -         PAUSED    PAUSED    PAUSED     -         -          PAUSED    -         -      -         -       -
+    Exhausted     -         -         -         PAUSED     -         -          PAUSED    -         -      -         -       -
+    Held          PAUSED    PAUSED    PAUSED    PAUSED     PAUSED    PAUSED     PAUSED    -         -      -         -       -
+    ToPending     -         -         -         -          -         -          -         -         -      -         -       PENDING
+    ToReady       -         -         -         -          -         -          -         -         -      -         -       READY
+    ToWaiting     -         -         -         -          -         -          -         -         -      -         -       WAITING
+    ToVerifying   -         -         -         -          -         -          -         -         -      -         -       VERIFYING
+    Again         -         -         -         -          -         -          -         -         -      -         -       READY
+    Reprioritised PENDING   READY     ASSIGNED  RUNNING    WAITING   RETRY_WAIT VERIFYING -         -      -         -       PAUSED
+    Overridden    COMPLETED COMPLETED COMPLETED COMPLETED  COMPLETED COMPLETED  COMPLETED -         -      -         -       COMPLETED
+    Buried        -         -         -         FAILED     -         -          FAILED    -         -      -         -       -
 ";
 
 #[test]
 fn every_change_takes_every_state_where_the_table_says() {
     let mut rows = TASKS.lines().filter(|line| !line.trim().is_empty());
     let header: Vec<&str> = rows.next().unwrap().split_whitespace().skip(1).collect();
-    let names: Vec<&str> = changes().iter().map(|(name, _)| *name).collect();
-    assert_eq!(header, names);
-    for (row, before) in rows.zip(TaskState::ALL) {
-        let mut cells = row.split_whitespace();
-        assert_eq!(cells.next(), Some(before.to_string().as_str()));
+    let states: Vec<String> = TaskState::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(header, states);
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split_whitespace().collect()).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(names, changes().map(|(name, _)| name));
+    for (column, before) in TaskState::ALL.iter().enumerate() {
         let mut reached = std::collections::BTreeSet::new();
-        for (expected, (name, change)) in cells.zip(changes()) {
+        for (row, (name, change)) in rows.iter().zip(changes()) {
+            let expected = row[column + 1];
+            let moves = !matches!(change, Change::Reprioritised(_));
             let mut state = state(Phase::Ready, *before);
             let (task, at) = (task_id(), Time(5));
             let after = match state.apply(&Event::TaskMoved { task, change, at }) {
                 Ok(()) => {
                     let after = state.task(task).unwrap().state;
-                    reached.insert(after);
+                    reached.extend(Some(after).filter(|_| moves));
                     after.to_string()
                 }
                 Err(error) => {

@@ -10,11 +10,14 @@ use skep_rules::{
     facts::{Facts, Write},
     grant::Ceiling,
     id::{AgentId, CrewId, Digest, TaskId},
+    lifecycle::{OnFailure, Timeouts},
     manifest::Manifest,
     plan::{Node, Outcome, Payload, Plan},
     plugin::Plugin,
+    priority::Priority,
     quantity::{Fuel, Millis, Size, Time},
     rejection::Rejection,
+    retry::{OnExhausted, Policy},
     seam::{Call, Denial, End, Export, Lease, RunnerCommand, TaskView, Usage},
     shard::{Output, Shard},
     state::State,
@@ -176,6 +179,14 @@ impl Bench {
             dependencies: Vec::new(),
             labels: BTreeMap::new(),
             ephemeral: false,
+            // Most cases are about what becomes of others when a task has failed.
+            retry: Policy {
+                on_exhausted: Some(OnExhausted::Fail),
+                ..Policy::default()
+            },
+            priority: Priority::Medium,
+            timeouts: Timeouts::default(),
+            on_failure: OnFailure::FailFast,
         }
     }
 

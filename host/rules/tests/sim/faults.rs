@@ -6,9 +6,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use skep_rules::{
     id::Role,
+    lifecycle::{Request, Timeouts},
     plan::{Node, Outcome, Payload, Plan, Retry},
+    priority::Priority,
     quantity::{Fuel, Millis, Size},
     reason::Reason,
+    retry::{OnExhausted, Policy},
     seam::{Call, Denial, End, Usage},
 };
 
@@ -82,6 +85,61 @@ impl Luck {
             }
         });
         Plan { nodes: nodes.collect() }
+    }
+
+    /// How failures are tried again: mostly as usual.
+    pub(crate) fn policy(&mut self, ephemeral: bool) -> Policy {
+        if self.percent(40) {
+            return Policy::default();
+        }
+        let kept = !ephemeral && self.percent(30);
+        let on_exhausted = if kept {
+            Some(OnExhausted::DeadLetter)
+        } else {
+            [None, Some(OnExhausted::Pause), Some(OnExhausted::Fail)][self.index(3)]
+        };
+        let policy = Policy {
+            initial: self.percent(30).then(|| Millis(1 + self.below(3_000))),
+            factor: self.percent(30).then(|| 100 + u32::try_from(self.below(300)).unwrap()),
+            cap: self.percent(20).then(|| Millis(5_000 + self.below(60_000))),
+            jitter: self.percent(30).then(|| u32::try_from(self.below(51)).unwrap()),
+            not_again: if self.percent(20) {
+                [Reason::Trapped].into()
+            } else {
+                BTreeSet::new()
+            },
+            on_exhausted,
+        };
+        assert_eq!(policy.check(), Ok(()));
+        policy
+    }
+
+    /// How long a task may take: mostly for ever.
+    pub(crate) fn timeouts(&mut self) -> Timeouts {
+        let timeout = |luck: &mut Luck| {
+            let most = [2_000, 20_000, 300_000][luck.index(3)];
+            luck.percent(12).then(|| Millis(1 + luck.below(most)))
+        };
+        Timeouts {
+            schedule_to_start: timeout(self),
+            start_to_close: timeout(self),
+            schedule_to_close: timeout(self),
+        }
+    }
+
+    /// What a person asks of a task.
+    pub(crate) fn request(&mut self) -> Request {
+        match self.below(7) {
+            0 => Request::Cancel,
+            1 => Request::Retry,
+            2..=3 => Request::Pause,
+            4 => Request::Resume,
+            5 => Request::Reprioritise(*self.pick(&Priority::ALL).unwrap()),
+            _ => Request::OverrideResult {
+                result: self.payload(),
+                why: "it is known".into(),
+            },
+        }
     }
 
     /// How an attempt ends, mostly well.

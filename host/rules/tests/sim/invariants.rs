@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use skep_rules::{
     agent::{Agent, Phase},
     crew_record::CrewPhase,
+    lifecycle::Hold,
+    limits::{MAX_DEAD_LETTERS, MAX_HISTORY, MAX_HOST_FAULTS},
     reason::Reason,
+    retry::OnExhausted,
     seam::Export,
     shard::Shard,
     state::State,
@@ -16,6 +19,7 @@ pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
     let state = shard.state();
     leases(state);
     paused(state);
+    lives(state);
     records(state);
     let unfinished = shard.next_wake(now) == Some(now) && shard.is_unfinished();
     if !unfinished {
@@ -75,8 +79,30 @@ fn paused(state: &State) {
         let reason = task.failure.as_ref().map(|failure| failure.reason);
         // Only what has a record waits for whoever can continue it.
         let for_its_record = matches!(reason, Some(Reason::NotFound | Reason::Diverged)) && task.pinned.is_some();
-        assert!(reason == Some(Reason::Revoked) || for_its_record, "{task:?}");
+        let used_up = task.retries >= task.max_retries || task.faults >= MAX_HOST_FAULTS;
+        let fits = match task.hold {
+            None => reason == Some(Reason::Revoked) || for_its_record,
+            Some(Hold::Exhausted) => task.escalates() || (used_up && task.on_exhausted() == OnExhausted::Pause),
+            Some(Hold::Person(from)) => reason == Some(Reason::Paused) && from != TaskState::Paused && !from.is_ended(),
+        };
+        assert!(fits, "{task:?}");
     }
+}
+
+/// Nothing is tried more often than it may be, and what is told of it is bounded.
+fn lives(state: &State) {
+    for task in state.tasks() {
+        assert!(
+            task.retries <= task.max_retries && task.faults <= MAX_HOST_FAULTS,
+            "{task:?}"
+        );
+        assert!(task.history.len() <= MAX_HISTORY, "{task:?}");
+        let queues = task.held.is_none() && matches!(task.state, TaskState::Ready | TaskState::Verifying);
+        assert_eq!(task.queued.is_some(), queues, "{task:?}");
+        let is_held = task.state == TaskState::Paused || task.state.is_ended();
+        assert!(task.hold.is_none() || is_held, "{task:?}");
+    }
+    assert!(state.dead_letters().len() <= MAX_DEAD_LETTERS);
 }
 
 /// A run has a record from its first step to its end, and a component that alone may continue it.
@@ -90,8 +116,9 @@ fn records(state: &State) {
             "{task:?}"
         );
         if let Some(wait) = &task.wait {
+            let held_up = task.hold == Some(Hold::Person(TaskState::Waiting));
             assert!(
-                task.state == TaskState::Waiting && task.held.is_none() && task.pinned.is_some(),
+                (task.state == TaskState::Waiting || held_up) && task.held.is_none() && task.pinned.is_some(),
                 "{task:?}"
             );
             assert!(wait.until.is_some() || !wait.tasks.is_empty(), "{task:?}");

@@ -15,10 +15,12 @@ use skep_rules::{
     grant::Ceiling,
     id::{AgentId, CrewId, Digest, TaskId},
     key::PublicKey,
+    lifecycle::{Hold, OnFailure, Request},
     limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
     manifest::Manifest,
     metadata::{Document as _, Index, Keys, Revocations, Root},
     plugin::Plugin,
+    priority::Priority,
     quantity::{Fuel, Millis, Size, Time},
     reason::Reason,
     rejection::Rejection,
@@ -88,6 +90,16 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "diverged",
     "full disk",
     "crash while starting",
+    "timed out",
+    "paused by a person",
+    "resumed where it was",
+    "tried again by a person",
+    "reprioritised",
+    "overridden",
+    "exhausted",
+    "escalated",
+    "dead letter",
+    "redriven",
 ];
 
 /// What plugins there are, and what they export.
@@ -166,7 +178,8 @@ impl World {
             2..=13 => self.submit_tasks(),
             14 => self.upgrade(),
             15 => self.revoke(),
-            16 => self.resume(),
+            16 if self.luck.percent(50) => self.resume(),
+            16 => self.ask(),
             17..=18 => self.cancel(),
             19 => self.drain(),
             20..=59 => self.deliver(),
@@ -287,11 +300,27 @@ impl World {
     fn perform(&mut self, output: Output) -> Reply {
         self.note_ephemeral(&output);
         self.note_fenced(&output);
+        self.note_used_up(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
         }
         output.reply
+    }
+
+    /// Takes note of tasks whose attempts are used up.
+    fn note_used_up(&mut self, output: &Output) {
+        for entry in &output.audit {
+            let held = entry.task.and_then(|id| self.shard.state().task(id));
+            let escalates = held.is_some_and(Task::escalates);
+            let exhausted = held.is_some_and(|task| task.hold == Some(Hold::Exhausted));
+            match entry.kind {
+                Kind::TaskEnded if entry.reason == Some(Reason::DeadLetter) => self.saw("dead letter"),
+                Kind::TaskPaused if exhausted && escalates => self.saw("escalated"),
+                Kind::TaskPaused if exhausted => self.saw("exhausted"),
+                _ => {}
+            }
+        }
     }
 
     /// What is written never speaks of an ephemeral task, unless something was refused to it.
@@ -343,8 +372,13 @@ impl World {
 
     fn tick(&mut self) {
         let output = self.shard.tick(self.now);
+        let expired = |entry: &&AuditEntry| entry.kind == Kind::TaskEnded && entry.reason == Some(Reason::TimedOut);
+        if output.audit.iter().any(|entry| expired(&entry)) {
+            self.saw("timed out");
+        }
         self.perform(output);
         self.what_fell_ends();
+        self.what_is_due_is_done();
     }
 
     fn sync(&mut self) {
@@ -727,6 +761,119 @@ impl World {
         }
     }
 
+    /// A person asks for something, which is done exactly where it may be asked for, and by whoever has read the record as it is.
+    fn ask(&mut self) {
+        if self.luck.percent(20) {
+            return self.redrive();
+        }
+        let tasks: Vec<Task> = self.shard.state().tasks().cloned().collect();
+        let Some(task) = self.luck.pick(&tasks) else {
+            return;
+        };
+        let request = self.luck.request();
+        let stale = self.luck.percent(10);
+        let legal = Request::legal(task).contains(&request.name());
+        let command = Command::ChangeTask {
+            task: task.id,
+            request: request.clone(),
+            revision: Some(task.revision + u64::from(stale)),
+            by: "sim".into(),
+        };
+        match self.submit(command) {
+            Ok(_) => assert!(legal && !stale, "{request:?} of {task:?}"),
+            Err(rejection) if stale => return assert_eq!(rejection.reason, Reason::StaleRevision),
+            Err(rejection) => {
+                assert!(!legal, "{request:?} of {task:?}: {rejection}");
+                assert_eq!(rejection.legal, Request::legal(task));
+                return;
+            }
+        }
+        self.was_done(task, &request);
+    }
+
+    /// What a request has made of the task, and of what is beneath it.
+    fn was_done(&mut self, task: &Task, request: &Request) {
+        let state = self.shard.state();
+        let tree = state.tree(task.id);
+        let all = |of: &dyn Fn(&Task) -> bool| tree.iter().all(|task| task.state.is_ended() || of(task));
+        match request {
+            Request::Cancel => {
+                assert!(all(&|_| false));
+            }
+            Request::Pause => {
+                assert!(all(&|task| task.state == TaskState::Paused));
+                self.saw("paused by a person");
+            }
+            Request::Reprioritise(priority) => {
+                assert!(all(&|task| task.priority == *priority));
+                self.saw("reprioritised");
+            }
+            Request::OverrideResult { result, .. } => {
+                // Where its tree is over with it, it is in the archive.
+                let now = state.task(task.id);
+                assert!(now.is_none_or(|now| now.result.as_ref() == Some(result)));
+                self.saw("overridden");
+            }
+            Request::Retry => self.saw("tried again by a person"),
+            Request::Resume if matches!(task.hold, Some(Hold::Person(_))) => self.saw("resumed where it was"),
+            Request::Resume => {}
+        }
+    }
+
+    /// A dead letter is submitted anew, once.
+    fn redrive(&mut self) {
+        let dead: Vec<TaskId> = self.shard.state().dead_letters().collect();
+        let Some(task) = self.luck.pick(&dead).copied() else {
+            return;
+        };
+        let known = self.shard.state().task(task).cloned().or_else(|| self.archived(task));
+        let letter = known.expect("a dead letter is in memory or in the archive");
+        let live = |crew: CrewId| {
+            let crew = self.shard.state().crew(crew);
+            crew.is_some_and(|crew| crew.phase == CrewPhase::Live)
+        };
+        let live = live(letter.crew);
+        let id = TaskId::new(self.luck.wide(), 1);
+        let command = Command::RedriveTask {
+            task,
+            dependencies: letter.dependencies.clone(),
+            id,
+            seed: self.luck.draw(),
+            by: "sim".into(),
+        };
+        match self.submit(command.clone()) {
+            Ok(reply) => {
+                let tasks = vec![id];
+                assert_eq!(reply, Reply::Submitted { tasks, repeated: false });
+                assert!(live && !self.shard.state().is_dead_letter(task));
+                self.owed
+                    .push((self.shard.position(), Promise::Accepted(vec![id], None)));
+                let again = self.submit(command).unwrap_err();
+                assert_eq!(again.reason, Reason::IllegalTransition);
+                self.saw("redriven");
+            }
+            Err(rejection) => assert!(!live || rejection.reason == Reason::NotFound, "{rejection}"),
+        }
+    }
+
+    /// What time has to end it has ended, and nobody's letter is lost.
+    fn what_is_due_is_done(&self) {
+        let state = self.shard.state();
+        if self.shard.is_unfinished() {
+            return;
+        }
+        for task in state.tasks() {
+            let due = |at: Option<Time>| at.is_some_and(|at| at <= self.now);
+            assert!(!due(task.close_by()) && !due(task.start_by()), "{task:?} is too late");
+        }
+        for id in state.dead_letters() {
+            let row = self.archived(id).expect("a dead letter has its row");
+            let reason = row.failure.as_ref().map(|failure| failure.reason);
+            assert_eq!((row.state, reason), (TaskState::Failed, Some(Reason::DeadLetter)));
+            assert!(!row.history.is_empty() || row.retries == 0, "{row:?}");
+        }
+    }
+
     fn cancel_paused(&mut self) {
         let paused = self.paused();
         if let Some(task) = self.luck.pick(&paused).copied() {
@@ -852,6 +999,7 @@ impl World {
             .agents_of(crew)
             .map(|agent| agent.name.clone())
             .collect();
+        let ephemeral = self.luck.percent(25);
         NewTask {
             id: TaskId::new(self.luck.wide(), 1),
             seed: self.luck.draw(),
@@ -876,7 +1024,11 @@ impl World {
                 .then(|| u32::try_from(self.luck.below(3)).unwrap()),
             dependencies,
             labels: BTreeMap::new(),
-            ephemeral: self.luck.percent(25),
+            ephemeral,
+            retry: self.luck.policy(ephemeral),
+            priority: *self.luck.pick(&Priority::ALL).unwrap(),
+            timeouts: self.luck.timeouts(),
+            on_failure: [OnFailure::FailFast, OnFailure::Collect, OnFailure::Escalate][self.luck.index(3)],
         }
     }
 

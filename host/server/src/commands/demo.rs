@@ -15,13 +15,13 @@ use skep::{
     host::{Host, Options},
     http::api::{
         event::{Event, Kind},
-        task::{NewTask, Task, Tree},
+        task::{NewTask, RetryPolicy, Task, Tree},
     },
     telemetry, words,
 };
 use skep_rules::{
     crew::CrewManifest, crew_record::Status, id::TaskId, plan::Artifact, quantity::Millis, reason::Reason,
-    task::TaskState,
+    retry::OnExhausted, task::TaskState,
 };
 use skep_runtime::signature::SecretKey;
 
@@ -280,6 +280,11 @@ async fn audit(context: &Context, client: &Client, clock: &Clock, root: &str) ->
         input: serde_json::from_str(OBJECTIVE).context("examples/01-audit/objective.json")?,
         crew: Some(id.clone()),
         plan: true,
+        // Nobody is asked whether it is tried again.
+        retry: Some(RetryPolicy {
+            on_exhausted: Some(OnExhausted::Fail),
+            ..RetryPolicy::default()
+        }),
         ..NewTask::default()
     };
     show.doing("planning");

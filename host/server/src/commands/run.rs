@@ -113,6 +113,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
         remarks: Vec::new(),
         seed: u64::from_le_bytes(clock::random()?),
         records: true,
+        deadline: None,
         began: clock.now(),
     };
     let alone = Arc::new(Alone::new(clock, effective.state));

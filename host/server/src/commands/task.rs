@@ -12,13 +12,16 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use skep::http::api::{
     step::Step,
-    task::{Action, AttemptLog, Durability, NewTask, Request, RetryPolicy, Task, Tree},
+    task::{Action, AttemptLog, Durability, NewTask, Past, Request, RetryPolicy, Task, Timeouts, Tree},
 };
 use skep_rules::{
     id::{Digest, Role, TaskId},
+    lifecycle::OnFailure,
     limits::{MAX_BODY_BYTES, MAX_WAIT},
+    priority::Priority,
     quantity::Millis,
     reason::Reason,
+    retry::OnExhausted,
     task::TaskState,
 };
 
@@ -43,6 +46,9 @@ pub(crate) enum Command {
         /// Only those in this state, for instance `failed`
         #[arg(long)]
         state: Option<String>,
+        /// Only those with this reason code, for instance `dead-letter`
+        #[arg(long)]
+        reason: Option<Reason>,
     },
     /// Show one with its result
     Show {
@@ -70,8 +76,46 @@ pub(crate) enum Command {
         /// Id or its beginning
         task: String,
     },
+    /// End one with its parts
+    Cancel {
+        /// Id or its beginning
+        task: String,
+    },
+    /// Try one again at once, or from the beginning where it is paused
+    Retry {
+        /// Id or its beginning
+        task: String,
+    },
+    /// Hold one with its parts until it is resumed
+    Pause {
+        /// Id or its beginning
+        task: String,
+    },
     /// Let one go on that is paused
     Resume {
+        /// Id or its beginning
+        task: String,
+    },
+    /// Give one with its parts another priority
+    Reprioritise {
+        /// Id or its beginning
+        task: String,
+        /// critical, high, medium or low
+        priority: Priority,
+    },
+    /// End one with a result that you give
+    Override {
+        /// Id or its beginning
+        task: String,
+        /// The result
+        #[arg(long, value_name = "JSON|@FILE")]
+        result: String,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+    /// Submit a dead letter anew
+    Redrive {
         /// Id or its beginning
         task: String,
     },
@@ -110,6 +154,24 @@ pub(crate) struct Submit {
     /// Executions after the first that failed
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
+    /// What becomes of it when they are used up: pause, fail or dead-letter
+    #[arg(long, value_name = "WHAT", value_parser = on_exhausted)]
+    on_exhausted: Option<OnExhausted>,
+    /// How urgent it is: critical, high, medium or low
+    #[arg(long, value_name = "PRIORITY")]
+    priority: Option<Priority>,
+    /// Fail it when it waits so long for an agent
+    #[arg(long, value_name = "DURATION")]
+    start_within: Option<Millis>,
+    /// End each attempt after so long, where the agent's limits allow more
+    #[arg(long, value_name = "DURATION")]
+    attempt_deadline: Option<Millis>,
+    /// Fail it when it has not ended after so long
+    #[arg(long, value_name = "DURATION")]
+    max_duration: Option<Millis>,
+    /// What becomes of it when one of its parts fails: fail-fast, collect or escalate
+    #[arg(long, value_name = "WHAT", value_parser = on_failure)]
+    on_part_failure: Option<OnFailure>,
     /// A label for finding it again
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
@@ -130,6 +192,24 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn on_exhausted(text: &str) -> Result<OnExhausted, String> {
+    match text {
+        "pause" => Ok(OnExhausted::Pause),
+        "fail" => Ok(OnExhausted::Fail),
+        "dead-letter" => Ok(OnExhausted::DeadLetter),
+        _ => Err("it is pause, fail or dead-letter".to_owned()),
+    }
+}
+
+fn on_failure(text: &str) -> Result<OnFailure, String> {
+    match text {
+        "fail-fast" => Ok(OnFailure::FailFast),
+        "collect" => Ok(OnFailure::Collect),
+        "escalate" => Ok(OnFailure::Escalate),
+        _ => Err("it is fail-fast, collect or escalate".to_owned()),
+    }
+}
+
 pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
         Command::Submit(args) => return submit_and_print(context, args),
@@ -140,9 +220,10 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     let client = context.client()?;
     match command {
         Command::Submit(_) => {}
-        Command::Ls { crew, state } => {
+        Command::Ls { crew, state, reason } => {
             let state = state.as_ref().map(|state| state.to_uppercase().replace('-', "_"));
-            let query: Vec<String> = [("crew", crew), ("state", &state)]
+            let reason = reason.map(|reason| reason.to_string());
+            let query: Vec<String> = [("crew", crew), ("state", &state), ("reason", &reason)]
                 .iter()
                 .filter_map(|(key, value)| value.as_ref().map(|value| format!("{key}={}", escape(value))))
                 .collect();
@@ -166,12 +247,28 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
             let task: Task = context.wait(client.get(&path(task, "")))?;
             context.output.one(&task, || describe(&task))?;
         }
-        Command::Resume { task } => {
-            let resume = Request { action: Action::Resume };
-            let task: Task = context.wait(client.put(&path(task, ""), &resume))?;
-            context
-                .output
-                .one(&task, || format!("{}  {}", task.task_id, word(&task.state)))?;
+        Command::Cancel { task } => ask(context, &client, task, &Action::Cancel.into())?,
+        Command::Retry { task } => ask(context, &client, task, &Action::Retry.into())?,
+        Command::Pause { task } => ask(context, &client, task, &Action::Pause.into())?,
+        Command::Resume { task } => ask(context, &client, task, &Action::Resume.into())?,
+        Command::Reprioritise { task, priority } => {
+            let request = Request {
+                priority: Some(*priority),
+                ..Action::Reprioritise.into()
+            };
+            ask(context, &client, task, &request)?;
+        }
+        Command::Override { task, result, why } => {
+            let request = Request {
+                result: Some(read_json(result)?),
+                why: Some(why.clone()),
+                ..Action::OverrideResult.into()
+            };
+            ask(context, &client, task, &request)?;
+        }
+        Command::Redrive { task } => {
+            let task: Task = context.wait(client.post(&path(task, "/redrive"), &(), Duration::ZERO))?;
+            line(context, &task)?;
         }
         Command::Tree { task } => {
             let tree: Tree = context.wait(client.get(&path(task, "/tree")))?;
@@ -190,6 +287,36 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// How often a request is made anew because the task has changed since it was read: what runs changes all the time.
+const READINGS: usize = 5;
+
+/// Asks something of a task as it is now, and prints what it is then.
+fn ask(context: &Context, client: &Client, task: &str, request: &Request) -> Result<()> {
+    let task = context.wait(change(client, &path(task, ""), request))?;
+    line(context, &task)
+}
+
+async fn change(client: &Client, path: &str, request: &Request) -> Result<Task> {
+    let stale = |error: &anyhow::Error| {
+        let failure = error.downcast_ref::<Failure>();
+        failure.is_some_and(|failure| failure.reason == Some(Reason::StaleRevision))
+    };
+    let mut readings = 1;
+    loop {
+        let read: Task = client.get(path).await?;
+        match client.put(path, read.revision, request).await {
+            Err(error) if readings < READINGS && stale(&error) => readings += 1,
+            answer => return answer,
+        }
+    }
+}
+
+fn line(context: &Context, task: &Task) -> Result<()> {
+    context
+        .output
+        .one(task, || format!("{}  {}", task.task_id, word(&task.state)))
 }
 
 /// Where a task is in the API.
@@ -305,6 +432,13 @@ fn submit_and_print(context: &Context, args: &Submit) -> Result<Exit> {
     if task.state == TaskState::Completed {
         return Ok(Exit::Done);
     }
+    if task.state == TaskState::Paused {
+        context.output.note(&format!(
+            "it waits for you: `skep task retry {0}` tries it again, `skep task cancel {0}` gives it up",
+            task.task_id
+        ));
+        return Ok(Exit::TaskFailed);
+    }
     if !task.state.is_ended() {
         context
             .output
@@ -339,15 +473,29 @@ fn new_task(args: &Submit) -> Result<NewTask> {
         plan: args.plan,
         notes: args.notes.iter().map(note).collect::<Result<_>>()?,
         check: args.check,
-        retry: args.retries.map(|retries| RetryPolicy {
-            max_retries: Some(retries),
+        retry: (args.retries.is_some() || args.on_exhausted.is_some()).then(|| RetryPolicy {
+            max_retries: args.retries,
+            on_exhausted: args.on_exhausted,
+            ..RetryPolicy::default()
         }),
+        priority: args.priority,
+        timeouts: timeouts(args),
+        on_part_failure: args.on_part_failure,
         labels: args.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         durability: match args.ephemeral {
             true => Durability::Ephemeral,
             false => Durability::Synced,
         },
     })
+}
+
+fn timeouts(args: &Submit) -> Option<Timeouts> {
+    let timeouts = Timeouts {
+        schedule_to_start: args.start_within,
+        start_to_close: args.attempt_deadline,
+        schedule_to_close: args.max_duration,
+    };
+    (timeouts != Timeouts::default()).then_some(timeouts)
 }
 
 /// JSON as it was typed, or of a file (`@FILE`), or of standard input (`@-`).
@@ -429,6 +577,23 @@ fn describe(task: &Task) -> String {
     if !task.children.is_empty() {
         lines.push(("parts", task.children.len().to_string()));
     }
+    if task.priority != Priority::default() {
+        lines.push(("priority", task.priority.to_string()));
+    }
+    lines.extend(task.retry_at.map(|at| ("tried again", time(at))));
+    lines.extend(task.redrives.map(|dead| ("redrives", dead.to_string())));
+    lines.extend(task.history.iter().map(|past| {
+        let Past { epoch, failure, .. } = past;
+        (
+            "attempt",
+            format!(
+                "{epoch} at {}: {}: {}",
+                time(past.ended_at),
+                failure.code,
+                failure.message
+            ),
+        )
+    }));
     if let Some(failure) = &task.failure {
         lines.push(("failure", format!("{}: {}", failure.code, failure.message)));
         lines.push(("", failure.code.next().to_owned()));

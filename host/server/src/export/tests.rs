@@ -44,6 +44,7 @@ fn export(steps: u64) -> Export {
             remarks: Vec::new(),
             seed: 5,
             records: true,
+            deadline: None,
             began: Time(50),
         },
         effective: Effective {

@@ -3,7 +3,7 @@
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
-    http::request::Parts,
+    http::{HeaderMap, header, request::Parts},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use skep_rules::{
@@ -73,6 +73,23 @@ pub(super) struct Wait {
 impl Wait {
     pub(super) fn capped(self) -> Millis {
         self.wait.min(MAX_WAIT)
+    }
+}
+
+/// The revision that a client has read, as `If-Match` says it; `*` is any.
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        let message = "`If-Match` is missing: send the `ETag` of the record as it was read";
+        return Err(Refusal::new(Reason::PreconditionRequired, message));
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match number.and_then(|number| number.parse().ok()) {
+        Some(revision) => Ok(Some(revision)),
+        None => Err(Refusal::invalid("`If-Match` is one `ETag` as it was answered, or `*`")),
     }
 }
 
@@ -194,6 +211,30 @@ mod tests {
             "task_0193aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         ] {
             assert!(prefix::<TaskId>(bad, TaskId::PREFIX).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_revision_is_read_from_its_header() {
+        let read = |value: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(header::IF_MATCH, value.parse().unwrap());
+            }
+            if_match(&headers).ok()
+        };
+        for (value, revision) in [
+            (Some("\"7\""), Some(Some(7))),
+            (Some(" \"7\" "), Some(Some(7))),
+            (Some("*"), Some(None)),
+            (None, None),
+            (Some("7"), None),
+            (Some("\"x\""), None),
+            (Some("\"1\", \"2\""), None),
+            (Some("W/\"7\""), None),
+            (Some(""), None),
+        ] {
+            assert_eq!(read(value), revision, "{value:?}");
         }
     }
 

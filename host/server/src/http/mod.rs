@@ -51,6 +51,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::tasks::show, route::tasks::change))
         .routes(routes!(route::tasks::tree))
         .routes(routes!(route::tasks::logs))
+        .routes(routes!(route::tasks::redrive))
         .routes(routes!(route::records::steps))
         .routes(routes!(route::records::export))
         .routes(routes!(route::state::list))

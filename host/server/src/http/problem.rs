@@ -136,6 +136,8 @@ fn status(code: Reason) -> StatusCode {
         }
         Reason::NotFound => StatusCode::NOT_FOUND,
         Reason::IllegalTransition | Reason::Conflict | Reason::Fenced => StatusCode::CONFLICT,
+        Reason::StaleRevision => StatusCode::PRECONDITION_FAILED,
+        Reason::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
         Reason::BodyLimit => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::InvalidInput => StatusCode::BAD_REQUEST,
         Reason::IdempotencyMismatch
@@ -173,6 +175,8 @@ fn status(code: Reason) -> StatusCode {
         | Reason::Diverged
         | Reason::RecordFull
         | Reason::Preempted
+        | Reason::DeadLetter
+        | Reason::Paused
         | Reason::Cancelled
         | Reason::DependencyFailed
         | Reason::Verify

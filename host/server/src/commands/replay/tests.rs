@@ -44,6 +44,7 @@ fn recording(ending: Ending, mounts: Vec<Mount>) -> Recording {
             remarks: Vec::new(),
             seed: 0,
             records: true,
+            deadline: None,
             began: Time(1),
         },
         effective: Effective {

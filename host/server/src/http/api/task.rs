@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_rules::{
     id::{AgentId, CrewId, NodeName, Role, TaskId},
-    quantity::{Fuel, Time},
+    lifecycle::{self, OnFailure},
+    priority::Priority,
+    quantity::{Fuel, Millis, Time},
     reason::Reason,
+    retry::{OnExhausted, Policy},
     seam::{Denial, LogLine},
     task::TaskState,
 };
@@ -63,6 +66,56 @@ pub struct NewTask {
     /// What becomes of it when the host ends.
     #[serde(default, skip_serializing_if = "Durability::is_synced")]
     pub durability: Durability,
+    /// How urgent it and its parts are: `critical`, `high`, `medium` (when absent) or `low`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub priority: Option<Priority>,
+    /// How long it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+    /// What becomes of it when one of its parts fails: `fail_fast` (when absent) lets what runs finish and fails; `collect` lets the others go on,
+    /// which are told; `escalate` pauses the part until a person has decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub on_part_failure: Option<OnFailure>,
+}
+
+/// How long a task may take. Durations are texts such as `30s`; each is between 1 ms and 366 days.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Timeouts {
+    /// From READY to the start of an attempt, each time; then the task fails with `timed-out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub schedule_to_start: Option<Millis>,
+    /// One attempt, where that is shorter than the deadline of the agent's limits; then the attempt fails with `deadline-exceeded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub start_to_close: Option<Millis>,
+    /// From its acceptance to its end, pauses included; then the task fails with `timed-out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub schedule_to_close: Option<Millis>,
+}
+
+impl From<Timeouts> for lifecycle::Timeouts {
+    fn from(timeouts: Timeouts) -> Self {
+        lifecycle::Timeouts {
+            schedule_to_start: timeouts.schedule_to_start,
+            start_to_close: timeouts.start_to_close,
+            schedule_to_close: timeouts.schedule_to_close,
+        }
+    }
+}
+
+impl From<lifecycle::Timeouts> for Timeouts {
+    fn from(timeouts: lifecycle::Timeouts) -> Self {
+        Timeouts {
+            schedule_to_start: timeouts.schedule_to_start,
+            start_to_close: timeouts.start_to_close,
+            schedule_to_close: timeouts.schedule_to_close,
+        }
+    }
 }
 
 /// What becomes of a task when the host ends.
@@ -85,12 +138,124 @@ impl Durability {
 }
 
 /// How failures are tried again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryPolicy {
-    /// Executions after the first; 3 when absent.
+    /// Executions after the first; 3 when absent, at most 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<u32>,
+    /// The delay before the first retry, 1 ms to a day; `1s` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub initial_delay: Option<Millis>,
+    /// By how much each delay is longer than the one before, 1 to 10; 2 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// The longest delay, up to a day; a hundred times the first when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub max_delay: Option<Millis>,
+    /// By how many hundredths a delay is shorter or longer by chance, 0 to 50; 20 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter_percent: Option<u32>,
+    /// Reason codes that are not tried again, beside those for which it never helps.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub non_retryable: BTreeSet<Reason>,
+    /// What becomes of the task when that is used up: `pause` (when absent, unless it is ephemeral) waits for a person, `fail` is an end,
+    /// `dead_letter` too, and it can be redriven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub on_exhausted: Option<OnExhausted>,
+}
+
+impl RetryPolicy {
+    /// The policy as the rules have it, which check its bounds.
+    ///
+    /// # Errors
+    /// A factor that is no number of hundredths.
+    pub fn policy(&self) -> Result<Policy, String> {
+        Ok(Policy {
+            initial: self.initial_delay,
+            factor: self.factor.map(hundredths).transpose()?,
+            cap: self.max_delay,
+            jitter: self.jitter_percent,
+            not_again: self.non_retryable.clone(),
+            on_exhausted: self.on_exhausted,
+        })
+    }
+}
+
+/// A factor in hundredths. Whether it is within its bounds is for the rules to say.
+fn hundredths(factor: f64) -> Result<u32, String> {
+    let hundredths = (factor * 100.0).round();
+    if !(0.0..=1e6).contains(&hundredths) {
+        return Err("`factor`: retry delays grow by a factor between 1 and 10".to_owned());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is whole and between nought and a million"
+    )]
+    Ok(hundredths as u32)
+}
+
+/// A [`TaskState`] as the A2A protocol calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum A2aState {
+    /// Nobody has begun it.
+    Submitted,
+    /// Somebody works on it, or will again.
+    Working,
+    /// It waits for a person.
+    InputRequired,
+    /// It has a result.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was cancelled, or skipped.
+    Canceled,
+}
+
+impl From<TaskState> for A2aState {
+    fn from(state: TaskState) -> Self {
+        match state {
+            TaskState::Pending | TaskState::Ready | TaskState::Assigned => A2aState::Submitted,
+            TaskState::Running | TaskState::Waiting | TaskState::RetryWait | TaskState::Verifying => A2aState::Working,
+            TaskState::Paused => A2aState::InputRequired,
+            TaskState::Completed => A2aState::Completed,
+            TaskState::Failed => A2aState::Failed,
+            TaskState::Cancelled | TaskState::Skipped => A2aState::Canceled,
+        }
+    }
+}
+
+/// An attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Past {
+    /// The attempt: the epoch of its lease.
+    pub epoch: u64,
+    /// Who made it.
+    #[schema(value_type = String)]
+    pub agent: AgentId,
+    /// When it ended.
+    #[schema(value_type = u64)]
+    pub ended_at: Time,
+    /// Why.
+    pub failure: Failure,
+}
+
+impl From<lifecycle::Past> for Past {
+    fn from(past: lifecycle::Past) -> Self {
+        Past {
+            epoch: past.epoch,
+            agent: past.agent,
+            ended_at: past.at,
+            failure: past.failure.into(),
+        }
+    }
 }
 
 /// A [`TaskState`] in four words.
@@ -139,6 +304,25 @@ pub struct Task {
     pub state: TaskState,
     /// The same in four words.
     pub status: Status,
+    /// The same in the words of A2A.
+    pub a2a_state: A2aState,
+    /// How urgent it is.
+    #[schema(value_type = String)]
+    pub priority: Priority,
+    /// How long it may take, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+    /// When it is tried again, while it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub retry_at: Option<Time>,
+    /// Its attempts that failed, checks included, the newest last; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Past>,
+    /// The dead letter that it tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub redrives: Option<TaskId>,
     /// What becomes of it when the host ends.
     #[serde(default)]
     pub durability: Durability,
@@ -240,11 +424,32 @@ pub struct Tree {
 }
 
 /// What `PUT /v1/tasks/{id}` takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// What to do.
     pub action: Action,
+    /// With `reprioritise`: `critical`, `high`, `medium` or `low`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub priority: Option<Priority>,
+    /// With `override_result`: the result, in the form of an input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// With `override_result`: why, for the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl From<Action> for Request {
+    fn from(action: Action) -> Self {
+        Request {
+            action,
+            priority: None,
+            result: None,
+            why: None,
+        }
+    }
 }
 
 /// What can be asked of a task.
@@ -253,8 +458,16 @@ pub struct Request {
 pub enum Action {
     /// End it and its parts.
     Cancel,
-    /// Let it go on, when it is paused.
+    /// Let it go on, when it is paused, with its parts that were paused.
     Resume,
+    /// Try it again at once: without the rest of a delay, or from the beginning where it is paused.
+    Retry,
+    /// Hold it and its parts until somebody lets them go on.
+    Pause,
+    /// Give it and its parts another priority.
+    Reprioritise,
+    /// End it with a result of a person's.
+    OverrideResult,
 }
 
 /// The log of one attempt.
@@ -275,4 +488,62 @@ pub struct AttemptLog {
     pub lines: Vec<LogLine>,
     /// Lines left out in front because the log was longer than is kept.
     pub omitted: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The three views of every state.
+    #[test]
+    fn every_state_has_three_names() {
+        let table = "
+            PENDING    Pending     submitted
+            READY      Pending     submitted
+            ASSIGNED   Pending     submitted
+            RUNNING    InProgress  working
+            WAITING    InProgress  working
+            RETRY_WAIT Pending     working
+            VERIFYING  InProgress  working
+            COMPLETED  Completed   completed
+            FAILED     Failed      failed
+            CANCELLED  Failed      canceled
+            SKIPPED    Failed      canceled
+            PAUSED     Pending     input-required
+        ";
+        let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let rows: Vec<String> = rows.map(|row| row.join(" ")).filter(|row| !row.is_empty()).collect();
+        let told = |state: &TaskState| {
+            let a2a = serde_json::to_value(A2aState::from(*state)).unwrap();
+            format!("{state} {:?} {}", Status::from(*state), a2a.as_str().unwrap())
+        };
+        assert_eq!(rows, TaskState::ALL.iter().map(told).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_policy_is_read_with_its_bounds_left_to_the_rules() {
+        let read = |text: &str| serde_json::from_str::<RetryPolicy>(text).unwrap().policy();
+        let policy = read(
+            r#"{"initialDelay": "50ms", "factor": 1.5, "maxDelay": "1s", "jitterPercent": 0, "nonRetryable": ["trapped"], "onExhausted": "dead_letter"}"#,
+        );
+        let expected = Policy {
+            initial: Some(Millis(50)),
+            factor: Some(150),
+            cap: Some(Millis(1_000)),
+            jitter: Some(0),
+            not_again: [Reason::Trapped].into(),
+            on_exhausted: Some(OnExhausted::DeadLetter),
+        };
+        assert_eq!(policy, Ok(expected));
+        assert_eq!(read(r#"{"factor": 0.5}"#).unwrap().factor, Some(50));
+        assert!(read(r#"{"factor": -1}"#).is_err() && read(r#"{"factor": 1e300}"#).is_err());
+        for bad in [
+            r#"{"factor": "2"}"#,
+            r#"{"onExhausted": "wait"}"#,
+            r#"{"nonRetryable": ["bad-luck"]}"#,
+            r#"{"initialDelay": 5}"#,
+        ] {
+            assert!(serde_json::from_str::<RetryPolicy>(bad).is_err(), "{bad}");
+        }
+    }
 }

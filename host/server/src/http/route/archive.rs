@@ -7,7 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use skep_rules::{id::TaskId, quantity::Millis, state::State, task::Task};
+use skep_rules::{
+    id::TaskId,
+    quantity::Millis,
+    state::State,
+    task::{Task, TaskState},
+};
 use skep_store::{Position, Range};
 
 use super::blocking;
@@ -40,7 +45,7 @@ pub(super) fn fetch(driver: &Driver, id: TaskId) -> Result<Option<(Task, Positio
     Ok(Some((task, position)))
 }
 
-/// A task when it has ended, or as it is when the timer fires or the host stops.
+/// A task when it has ended or waits for a person, or as it is when the timer fires or the host stops.
 pub(super) async fn ended(
     driver: &Driver,
     id: TaskId,
@@ -49,7 +54,9 @@ pub(super) async fn ended(
 ) -> Answer<Task> {
     if wait > Millis(0) {
         let mut end = driver.wait_for(id);
-        let lives = |state: &State| state.task(id).is_some_and(|task| !task.state.is_ended());
+        // What is PAUSED waits for a person, who may be waiting here.
+        let moves = |task: &Task| !task.state.is_ended() && task.state != TaskState::Paused;
+        let lives = |state: &State| state.task(id).is_some_and(moves);
         let (lives, _) = driver.read(lives)?;
         let told = if lives {
             tokio::select! {

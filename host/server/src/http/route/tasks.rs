@@ -1,6 +1,10 @@
 //! `/v1/tasks`
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::Arc,
+};
 
 use axum::{
     Json,
@@ -13,8 +17,10 @@ use skep_rules::{
     command::{Command, Idempotency, NewTask},
     decide::Reply,
     id::{AgentId, CrewId, Digest, PluginName, TaskId},
+    lifecycle::Request,
     limits::{MAX_LOG_PAGE, MAX_SUBMISSION},
     plan::Payload,
+    reason::Reason,
     rejection::Rejection,
     task::{Task, TaskState},
 };
@@ -25,7 +31,11 @@ use crate::{
     driver::{ADMIN, Driver, Error, LOGS, SHARD, decode},
     host::Shared,
     http::{
-        api::{self, Page, content, problem::Problem, task::Durability},
+        api::{
+            self, Page, content,
+            problem::Problem,
+            task::{Action, Durability},
+        },
         extract::{self, Body, Query, Wait, page_size},
         problem::{Answer, Refusal},
     },
@@ -65,7 +75,11 @@ pub(crate) async fn submit(
     let decided = driver.accept(|state, draw, now| {
         let crew = extract::crew(state, crew.as_deref())?;
         let mut new = Vec::with_capacity(tasks.len());
-        for (task, input) in tasks.into_iter().zip(inputs) {
+        for ((task, input), at) in tasks.into_iter().zip(inputs).zip(0_usize..) {
+            let retry = task.retry.unwrap_or_default();
+            let policy = retry
+                .policy()
+                .map_err(|what| Rejection::invalid(format!("tasks[{at}]: {what}")))?;
             let agent = match task.agent {
                 Some(text) if text.starts_with(AgentId::PREFIX) => Some(whole_agent(state, crew, &text)?),
                 other => other,
@@ -81,7 +95,11 @@ pub(crate) async fn submit(
                 plan: task.plan,
                 notes: task.notes,
                 check: task.check,
-                max_retries: task.retry.and_then(|retry| retry.max_retries),
+                max_retries: retry.max_retries,
+                retry: policy,
+                priority: task.priority.unwrap_or_default(),
+                timeouts: task.timeouts.unwrap_or_default().into(),
+                on_failure: task.on_part_failure.unwrap_or_default(),
                 dependencies: dependencies.collect::<Result<_, _>>()?,
                 labels: task.labels,
                 ephemeral: task.durability == Durability::Ephemeral,
@@ -173,6 +191,9 @@ pub(crate) struct ListQuery {
     /// In one state.
     #[param(value_type = Option<String>)]
     state: Option<TaskState>,
+    /// With this reason code of a failure; `dead-letter` gives those only that can still be redriven.
+    #[param(value_type = Option<String>)]
+    reason: Option<Reason>,
     /// With steps on the record of their newest run, taken by an agent of this plugin: `publisher/name`, of any version.
     #[param(value_type = Option<String>)]
     recorded: Option<PluginName>,
@@ -201,9 +222,16 @@ pub(crate) async fn list(
     })?;
     let crew = crew?;
     let page = blocking(driver, move |driver| {
+        let letters = query.reason == Some(Reason::DeadLetter);
+        let letters = letters.then(|| driver.read(|state| state.dead_letters().collect::<BTreeSet<_>>()));
+        let letters = letters.transpose()?.map(|(letters, _)| letters);
         let mut makers = query.recorded.map(|plugin| Makers::of(driver, plugin)).transpose()?;
         let mut matches = |task: &Task| {
-            let fits = crew.is_none_or(|crew| task.crew == crew) && query.state.is_none_or(|state| task.state == state);
+            let failed = |reason| task.failure.as_ref().is_some_and(|failure| failure.reason == reason);
+            let fits = crew.is_none_or(|crew| task.crew == crew)
+                && query.state.is_none_or(|state| task.state == state)
+                && query.reason.is_none_or(failed)
+                && letters.as_ref().is_none_or(|letters| letters.contains(&task.id));
             match &mut makers {
                 Some(makers) if fits => makers.recorded(driver, task),
                 _ => Ok(fits),
@@ -262,23 +290,33 @@ pub(crate) async fn show(
     Ok((tag(task.revision), Json(task)).into_response())
 }
 
-/// Ask for a transition of a task: `{"action": "cancel"}` ends it and its parts, `{"action": "resume"}` lets one go on that is paused.
-#[utoipa::path(put, path = "/v1/tasks/{id}", tag = "tasks", params(("id" = String, Path, description = "Id or unique prefix")),
+/// Ask something of a task.
+///
+/// `cancel` ends it and its parts; `pause` holds them, `resume` lets them go on; `retry` tries it again at once; `reprioritise` (with `priority`) gives
+/// them another place among others; `override_result` (with `result` and `why`) ends it with a result of a person's.
+#[utoipa::path(put, path = "/v1/tasks/{id}", tag = "tasks",
+    params(("id" = String, Path, description = "Id or unique prefix"), ("If-Match" = String, Header, description = "The `ETag` of the task as it was read; `*` for any")),
     request_body = api::task::Request,
-    responses((status = 200, body = api::task::Task), (status = 409, description = "Not from its present state", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = api::task::Task), (status = 409, description = "Not from its present state; `legal` lists what is", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It has changed since it was read", body = Problem, content_type = "application/problem+json"),
+        (status = 428, description = "`If-Match` is missing", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn change(
     State(shared): State<Arc<Shared>>,
     Path(text): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    let api::task::Request { action } = body.json()?;
+    let revision = extract::if_match(&headers)?;
+    let asked: api::task::Request = body.json()?;
     let driver = &shared.driver;
     let id = archive::resolve(driver, &text).await?;
+    let request = request(driver, id, asked)?;
     let decided = driver.decide(Vec::new(), |_, _, _| {
-        let (task, by) = (id, ADMIN.to_owned());
-        Ok(match action {
-            api::task::Action::Cancel => Command::CancelTask { task, by },
-            api::task::Action::Resume => Command::ResumeTask { task, by },
+        Ok(Command::ChangeTask {
+            task: id,
+            request,
+            revision,
+            by: ADMIN.to_owned(),
         })
     })?;
     driver.store.wait(decided.position).await?;
@@ -286,6 +324,75 @@ pub(crate) async fn change(
     driver.store.wait(position).await?;
     let task = read::task(task);
     Ok((tag(task.revision), Json(task)).into_response())
+}
+
+/// What is asked, as the rules have it: what an action needs is there, and nothing that it does not need.
+fn request(driver: &Driver, id: TaskId, asked: api::task::Request) -> Answer<Request> {
+    let api::task::Request {
+        action,
+        priority,
+        result,
+        why,
+    } = asked;
+    let alone = priority.is_none() && result.is_none() && why.is_none();
+    let request = match (action, priority, result, why) {
+        (Action::Cancel, ..) if alone => Request::Cancel,
+        (Action::Retry, ..) if alone => Request::Retry,
+        (Action::Pause, ..) if alone => Request::Pause,
+        (Action::Resume, ..) if alone => Request::Resume,
+        (Action::Reprioritise, Some(priority), None, None) => Request::Reprioritise(priority),
+        (Action::OverrideResult, None, Some(result), Some(why)) => Request::OverrideResult {
+            result: given(driver, id, &result)?,
+            why,
+        },
+        _ => {
+            let message = "`reprioritise` takes `priority`, `override_result` takes `result` and `why`; nothing else takes anything";
+            return Err(Refusal::invalid(message));
+        }
+    };
+    Ok(request)
+}
+
+/// A result that a person gives. An artifact must be the crew's.
+fn given(driver: &Driver, id: TaskId, result: &serde_json::Value) -> Answer<Payload> {
+    match content::from_json(result).map_err(|message| Refusal::invalid(format!("`result`: {message}")))? {
+        Payload::Artifact(named) => {
+            let (task, _) = archive::fetch(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
+            let found = perform::artifact(driver, task.crew, named.digest)?;
+            let found = found.ok_or_else(|| Refusal::not_found(format!("artifact {} in this crew", named.digest)))?;
+            Ok(Payload::Artifact(found))
+        }
+        inline @ Payload::Inline(_) => Ok(inline),
+    }
+}
+
+/// Submit a dead letter anew, as a task of its own.
+#[utoipa::path(post, path = "/v1/tasks/{id}/redrive", tag = "tasks", params(("id" = String, Path, description = "Id or unique prefix")),
+    responses((status = 201, description = "The new task", body = api::task::Task),
+        (status = 409, description = "It is no dead letter, or was redriven already", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn redrive(State(shared): State<Arc<Shared>>, Path(text): Path<String>) -> Answer<Response> {
+    let driver = &shared.driver;
+    let dead = archive::resolve(driver, &text).await?;
+    let (letter, _) = archive::fetch(driver, dead)?.ok_or_else(|| Refusal::not_found(dead))?;
+    let decided = driver.accept(|_, draw, now| {
+        Ok(Command::RedriveTask {
+            task: dead,
+            dependencies: letter.dependencies,
+            id: TaskId::new(draw.uuid(now)?, SHARD),
+            seed: draw.seed()?,
+            by: ADMIN.to_owned(),
+        })
+    })?;
+    let Reply::Submitted { tasks, .. } = decided.reply else {
+        return Err(Refusal::panicked());
+    };
+    driver.store.wait(decided.position).await?;
+    let id = tasks.first().copied().unwrap_or(dead);
+    let (task, position) = archive::fetch(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
+    driver.store.wait(position).await?;
+    let task = read::task(task);
+    Ok((StatusCode::CREATED, tag(task.revision), Json(task)).into_response())
 }
 
 /// Read a task with its parts, theirs, and so on. Results are left out; read them one by one.
