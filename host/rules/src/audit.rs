@@ -95,6 +95,18 @@ pub enum Kind {
     /// The host stopped in order; the detail is how many attempts were given back, to go on at the next start.
     #[n(40)]
     HostStopped,
+    /// A schedule was made.
+    #[n(90)]
+    ScheduleCreated,
+    /// A schedule was deleted.
+    #[n(91)]
+    ScheduleDeleted,
+    /// A task that was due could not be submitted.
+    #[n(92)]
+    ScheduleRefused,
+    /// Due times of a schedule were passed over; the detail is which.
+    #[n(93)]
+    SchedulePassed,
 }
 
 /// One entry of the audit log.

@@ -7,12 +7,13 @@ use minicbor::{Decode, Encode};
 use crate::{
     crew::CrewManifest,
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, Role, TaskId},
+    id::{AgentId, CrewId, Digest, Name, Role, TaskId},
     key::KeyId,
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::{Outcome, Payload},
     plugin::Plugin,
     reason::Reason,
+    schedule::{Missed, When},
     seam::{Denial, End, Lease, Usage},
     step::StepCall,
     trust::{Revocation, Signed},
@@ -300,6 +301,41 @@ pub enum Command {
         task: TaskId,
         /// The principal.
         #[n(1)]
+        by: String,
+    },
+    /// Submit a task again and again. The same schedule again changes nothing.
+    #[n(90)]
+    CreateSchedule {
+        /// The crew that works on it, which is live.
+        #[n(0)]
+        crew: CrewId,
+        /// Its name.
+        #[n(1)]
+        name: Name,
+        /// When it is due.
+        #[n(2)]
+        when: When,
+        /// What becomes of due times that were missed.
+        #[n(3)]
+        missed: Missed,
+        /// What is submitted; without dependencies, with an inline input. Of its id only that it is free is needed.
+        #[n(4)]
+        task: NewTask,
+        /// The principal.
+        #[n(5)]
+        by: String,
+    },
+    /// Submit it no more. What it has submitted stays.
+    #[n(91)]
+    DeleteSchedule {
+        /// The name of its crew, which need not be there.
+        #[n(0)]
+        crew: Name,
+        /// Its name.
+        #[n(1)]
+        name: Name,
+        /// The principal.
+        #[n(2)]
         by: String,
     },
 }

@@ -176,6 +176,8 @@ impl Command {
             | Command::WarmFailed { .. }
             | Command::AttemptStarted { .. }
             | Command::AttemptEnded { .. }
+            | Command::CreateSchedule { .. }
+            | Command::DeleteSchedule { .. }
             | Command::CacheRefused { .. } => Needs::default(),
         }
     }

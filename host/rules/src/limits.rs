@@ -168,6 +168,21 @@ pub const PARK: Millis = Millis(2_000);
 /// Of the runner's slots, one in so many may hold an instance that waits: they are the first to go.
 pub const PARKED_SHARE: u32 = 4;
 
+/// Schedules of one host: each keeps its template in memory.
+pub const MAX_SCHEDULES: usize = 1_000;
+/// The task that a schedule submits, encoded: a thousand of them take 64 MiB, and several firings fit in one decision.
+pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
+/// A cron pattern; one that lists every minute has 170 bytes.
+pub const MAX_CRON_BYTES: usize = 256;
+/// The shortest interval of a schedule: what cron patterns can say at most.
+pub const MIN_INTERVAL: Millis = Millis(1_000);
+/// How far ahead a due time may lie: ten years, so that 29 February comes also across 2100.
+pub const MAX_SCHEDULE_AHEAD: Millis = Millis(3_660 * 86_400_000);
+/// How late a due time may be looked at without counting as missed: what is promised of timers.
+pub const ON_TIME: Millis = Millis(1_000);
+/// Missed due times that one schedule makes up for at once: as many tasks as a person may submit in one request.
+pub const MAX_CATCH_UP: usize = MAX_SUBMISSION;
+
 /// Denials recorded one by one per attempt; equal ones are counted.
 pub const MAX_DENIALS: usize = 64;
 /// Log lines and captured output kept per attempt; the oldest go first.

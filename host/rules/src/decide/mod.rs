@@ -6,6 +6,7 @@ mod assign;
 mod attempt;
 mod crew;
 mod emit;
+mod schedule;
 mod settle;
 mod step;
 mod task;
@@ -175,6 +176,15 @@ impl<'a> Decision<'a> {
                 }
             }
             Command::CacheRefused { digest, why } => Ok(self.cache_refused(digest, &why)),
+            Command::CreateSchedule {
+                crew,
+                name,
+                when,
+                missed,
+                task,
+                by,
+            } => self.by(by).create_schedule(crew, name, when, missed, task),
+            Command::DeleteSchedule { crew, name, by } => self.by(by).delete_schedule(&crew, &name),
         };
         if reply.is_err() {
             assert!(self.entries.is_empty(), "a refused command has changed nothing");

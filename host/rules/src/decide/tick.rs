@@ -86,6 +86,7 @@ impl Decision<'_> {
                 None => self.move_task(id, Change::Ready),
             }
         }
+        self.fire_schedules();
         self.settle();
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     plugin::Plugin,
     quantity::Time,
     recent::Recent,
+    schedule::Schedule,
     seam::{DependencyEnd, Lease},
     step::{Step, StepResult},
     task::Task,
@@ -22,6 +23,7 @@ use crate::{
 };
 
 mod apply;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -83,6 +85,8 @@ pub(crate) enum Key {
     Tail(#[n(0)] TaskId),
     #[n(9)]
     Namespace(#[n(0)] Name),
+    #[n(90)]
+    Schedule(#[n(0)] Name, #[n(1)] Name),
 }
 
 /// What memory keeps of a task's record: the last steps. Those before are in their table.
@@ -125,6 +129,10 @@ pub struct State {
     /// The records of runs that have steps, as far as memory keeps them.
     tails: BTreeMap<TaskId, Tail>,
     namespaces: BTreeMap<Name, Namespace>,
+    /// By the name of their crew and their own.
+    schedules: BTreeMap<(Name, Name), Schedule>,
+    /// When which of them is due whose crew is live. A function of the records, as the index is.
+    due: BTreeSet<(Time, Name, Name)>,
     pub(crate) index: Index,
     /// Beyond the place of every task that was accepted since the start.
     next_order: u64,
@@ -170,12 +178,17 @@ impl State {
                     let namespace = decode("a namespace", &value)?;
                     state.namespaces.insert(name.clone(), namespace);
                 }
+                Key::Schedule(ref crew, ref name) => {
+                    let schedule = decode("a schedule", &value)?;
+                    state.schedules.insert((crew.clone(), name.clone()), schedule);
+                }
             }
             state.saved.insert(key);
         }
         state.examine_plugins();
         state.next_order = state.tasks.values().map(|task| task.order + 1).max().unwrap_or(0);
         state.index = Index::of(&state.crews, &state.agents, &state.tasks);
+        state.due = state.all_due();
         Ok(state)
     }
 
@@ -201,6 +214,7 @@ impl State {
                 Key::Latest => Some(encode(&self.trust.latest)),
                 Key::Tail(id) => self.tails.get(id).map(encode),
                 Key::Namespace(name) => self.namespaces.get(name).map(encode),
+                Key::Schedule(crew, name) => self.schedule(crew, name).map(encode),
             };
             let encoded = encode(&key);
             match value {
