@@ -50,6 +50,8 @@ mod recovery;
 mod replay;
 /// Files, sockets and output as agents meet them.
 mod sandbox;
+/// Tasks that come by schedule, across `kill -9`.
+mod schedules;
 /// What publishers sign, offline, and how it is verified.
 mod signing;
 /// What a submission promises: keys, batches, durability, back-pressure, a stop in order.

@@ -273,6 +273,18 @@ fn ahead(what: &str, time: Time, now: Time) -> Result<(), String> {
     }
 }
 
+/// A point in time as people write it: `2027-01-31T09:00:00Z`, with any offset, or milliseconds since 1970.
+///
+/// # Errors
+/// When it is neither.
+pub fn time(text: &str) -> Result<Time, String> {
+    let number = || text.parse().ok().map(Time);
+    let written = text.parse::<Timestamp>().ok();
+    let written = written.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+    let found = written.map(Time).or_else(number);
+    found.ok_or_else(|| "write it as `2027-01-31T09:00:00Z`, or in milliseconds since 1970".to_owned())
+}
+
 fn zone_of(name: &str) -> Result<TimeZone, String> {
     // Names of the database have some thirty characters; a longer one is not worth repeating.
     let shown: String = name.chars().take(64).collect();

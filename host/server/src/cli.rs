@@ -114,6 +114,9 @@ pub(crate) enum Command {
     /// The state of crews: what their agents remember
     #[command(subcommand)]
     State(commands::state::Command),
+    /// Tasks that are submitted again and again
+    #[command(subcommand)]
+    Schedule(commands::schedule::Command),
     /// Agents of a host
     #[command(subcommand)]
     Agent(commands::agent::Command),

@@ -30,6 +30,7 @@ use skep_rules::{
 };
 
 use crate::{
+    calendar::Calendar,
     disk::Disk,
     faults::{Luck, ROLES},
     invariants,
@@ -88,6 +89,14 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "diverged",
     "full disk",
     "crash while starting",
+    "fired",
+    "made up for",
+    "refused firing",
+    "skipped",
+    "all but one passed over",
+    "more missed than is made up for",
+    "ended schedule",
+    "deleted schedule",
 ];
 
 /// What plugins there are, and what they export.
@@ -106,6 +115,7 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) runner: Runner,
     pub(crate) ledger: Ledger,
+    calendar: Calendar,
     /// Attempts that were overtaken, as the audit log was told.
     pub(crate) fenced: usize,
     /// When an index revoked a file.
@@ -139,6 +149,7 @@ impl World {
             disk: Disk::default(),
             runner: Runner::default(),
             ledger: Ledger::default(),
+            calendar: Calendar::default(),
             fenced: 0,
             fell: BTreeMap::new(),
             draining: BTreeMap::new(),
@@ -161,6 +172,9 @@ impl World {
 
     /// One thing happens.
     pub(crate) fn step(&mut self) {
+        if self.luck.percent(3) {
+            self.plan_ahead();
+        }
         match self.luck.below(100) {
             0..=1 => self.assemble(),
             2..=13 => self.submit_tasks(),
@@ -193,6 +207,7 @@ impl World {
     /// Faults stop: every task that was accepted comes to its end, and what was promised is so.
     pub(crate) fn calm_down(&mut self) {
         self.faulty = false;
+        self.delete_schedules();
         for _ in 0..20_000 {
             if self.shard.state().tasks().all(|task| task.state.is_ended()) {
                 break;
@@ -224,6 +239,9 @@ impl World {
         }
         self.ledger.check_state(&self.disk, &self.shard);
         self.ledger.check_records(&self.disk, &self.shard);
+        for what in self.calendar.check() {
+            self.saw(what);
+        }
         self.replay_is_the_same();
     }
 
@@ -287,6 +305,7 @@ impl World {
     fn perform(&mut self, output: Output) -> Reply {
         self.note_ephemeral(&output);
         self.note_fenced(&output);
+        self.calendar.note(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
@@ -345,6 +364,7 @@ impl World {
         let output = self.shard.tick(self.now);
         self.perform(output);
         self.what_fell_ends();
+        self.nothing_is_late();
     }
 
     fn sync(&mut self) {
@@ -443,6 +463,7 @@ impl World {
     fn start_again(&mut self) {
         self.disk.crash();
         self.ledger.crash(self.disk.durable());
+        self.calendar.crash(self.disk.durable());
         self.owed.clear();
         drop(self.come_up());
     }
@@ -524,6 +545,8 @@ impl World {
         assert!(live.plugins().eq(replayed.plugins()));
         assert_eq!(live.trust(), replayed.trust());
         assert!(live.namespaces().eq(replayed.namespaces()));
+        assert!(live.schedules().eq(replayed.schedules()));
+        assert_eq!(live.next_due(), replayed.next_due());
         for task in live.tasks() {
             assert_eq!(live.tail(task.id), replayed.tail(task.id), "{task:?}");
         }
@@ -839,7 +862,7 @@ impl World {
         }
     }
 
-    fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
+    pub(crate) fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
         let plan = self.luck.percent(35);
         let mut dependencies: Vec<TaskId> = earlier.into_iter().filter(|_| self.luck.percent(40)).collect();
         if self.luck.percent(15) {

@@ -31,6 +31,7 @@ pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod run;
+pub(crate) mod schedule;
 mod session;
 mod sheet;
 pub(crate) mod sign;
@@ -132,5 +133,6 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
             Ok(if done { Exit::Done } else { Exit::Failure })
         }
         Command::Completions(args) => completions::run(&args),
+        Command::Schedule(command) => schedule::run(&context, &command),
     }
 }

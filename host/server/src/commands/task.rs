@@ -121,6 +121,13 @@ pub(crate) struct Submit {
     wait: Option<Millis>,
 }
 
+impl Submit {
+    /// Whether the end of the task is waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+}
+
 /// `KEY=VALUE`
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("it has the form KEY=VALUE")?;
@@ -326,7 +333,7 @@ pub(crate) async fn submit(client: &Client, task: &NewTask, wait: Option<Millis>
     client.post(&format!("/v1/tasks{query}"), task, longer).await
 }
 
-fn new_task(args: &Submit) -> Result<NewTask> {
+pub(super) fn new_task(args: &Submit) -> Result<NewTask> {
     let note =
         |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("cannot read the note {}", path.display()));
     Ok(NewTask {

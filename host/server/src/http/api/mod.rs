@@ -10,6 +10,7 @@ pub mod host;
 pub mod key;
 pub mod plugin;
 pub mod problem;
+pub mod schedule;
 pub mod state;
 pub mod step;
 pub mod task;

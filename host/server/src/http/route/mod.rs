@@ -12,6 +12,7 @@ pub(super) mod keys;
 mod parts;
 pub(super) mod plugins;
 pub(super) mod records;
+pub(super) mod schedules;
 pub(super) mod state;
 pub(super) mod tasks;
 mod upload;

@@ -15,6 +15,7 @@ use skep_rules::{
     id::{AgentId, CrewId, Digest, PluginName, TaskId},
     limits::{MAX_LOG_PAGE, MAX_SUBMISSION},
     plan::Payload,
+    quantity::Time,
     rejection::Rejection,
     task::{Task, TaskState},
 };
@@ -22,6 +23,7 @@ use skep_store::Range;
 
 use super::{archive, blocking};
 use crate::{
+    clock::Draw,
     driver::{ADMIN, Driver, Error, LOGS, SHARD, decode},
     host::Shared,
     http::{
@@ -66,26 +68,7 @@ pub(crate) async fn submit(
         let crew = extract::crew(state, crew.as_deref())?;
         let mut new = Vec::with_capacity(tasks.len());
         for (task, input) in tasks.into_iter().zip(inputs) {
-            let agent = match task.agent {
-                Some(text) if text.starts_with(AgentId::PREFIX) => Some(whole_agent(state, crew, &text)?),
-                other => other,
-            };
-            let dependencies = task.dependencies.iter().map(|text| dependency(state, text));
-            new.push(NewTask {
-                id: TaskId::new(draw.uuid(now)?, SHARD),
-                seed: draw.seed()?,
-                description: task.description,
-                input,
-                roles: task.roles,
-                agent,
-                plan: task.plan,
-                notes: task.notes,
-                check: task.check,
-                max_retries: task.retry.and_then(|retry| retry.max_retries),
-                dependencies: dependencies.collect::<Result<_, _>>()?,
-                labels: task.labels,
-                ephemeral: task.durability == Durability::Ephemeral,
-            });
+            new.push(new_task(state, draw, now, crew, task, input)?);
         }
         Ok(Command::SubmitTasks {
             crew,
@@ -115,6 +98,37 @@ pub(crate) async fn submit(
     })
 }
 
+/// A task as it was asked for, with what is drawn for it.
+pub(super) fn new_task(
+    state: &skep_rules::state::State,
+    draw: &mut Draw,
+    now: Time,
+    crew: CrewId,
+    task: api::task::NewTask,
+    input: Payload,
+) -> Result<NewTask, Error> {
+    let agent = match task.agent {
+        Some(text) if text.starts_with(AgentId::PREFIX) => Some(whole_agent(state, crew, &text)?),
+        other => other,
+    };
+    let dependencies = task.dependencies.iter().map(|text| dependency(state, text));
+    Ok(NewTask {
+        id: TaskId::new(draw.uuid(now)?, SHARD),
+        seed: draw.seed()?,
+        description: task.description,
+        input,
+        roles: task.roles,
+        agent,
+        plan: task.plan,
+        notes: task.notes,
+        check: task.check,
+        max_retries: task.retry.and_then(|retry| retry.max_retries),
+        dependencies: dependencies.collect::<Result<_, _>>()?,
+        labels: task.labels,
+        ephemeral: task.durability == Durability::Ephemeral,
+    })
+}
+
 fn idempotency(headers: &HeaderMap, body: &Body) -> Answer<Option<Idempotency>> {
     let Some(key) = headers.get("idempotency-key") else {
         return Ok(None);
@@ -129,7 +143,7 @@ fn idempotency(headers: &HeaderMap, body: &Body) -> Answer<Option<Idempotency>> 
 }
 
 /// The inputs as payloads. An artifact must be the crew's; its length and media type are those that it was stored with.
-fn inputs(driver: &Driver, tasks: &[api::task::NewTask], crew: Option<&str>) -> Answer<Vec<Payload>> {
+pub(super) fn inputs(driver: &Driver, tasks: &[api::task::NewTask], crew: Option<&str>) -> Answer<Vec<Payload>> {
     let read = |task: &api::task::NewTask| {
         let place = |message| Refusal::invalid(format!("`input` of `{}`: {message}", task.description));
         match content::from_json(&task.input).map_err(place)? {
