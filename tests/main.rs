@@ -42,6 +42,8 @@ mod fuzz;
 mod install_crash;
 /// `kill -9` at random moments under load, and a ledger of what was promised.
 mod kills;
+/// The log of a host: live, filtered, and under a flood.
+mod logs;
 /// The lines of the README, typed.
 mod readme;
 /// What survives `kill -9`.

@@ -1,7 +1,7 @@
 //! Tasks that come by schedule: made, listed, refused with their place, exactly one for each due time however often the host dies.
 
 use serde_json::{Value, json};
-use skep_built_guests::STEPS;
+use skep_built_guests::OUTPUT_WRITE;
 
 use crate::harness::{Host, now, until};
 
@@ -24,12 +24,12 @@ fn fired(host: &Host, name: &str) -> Vec<(u64, Value)> {
 #[test]
 fn a_schedule_comes_exactly_once_for_each_due_time_across_kills() {
     let mut host = Host::start();
-    host.crew("steps", STEPS, "", "");
+    host.crew("output", OUTPUT_WRITE, "", "");
     let first = now().0 + 500;
     let (status, made) = create(
         &host,
         &json!({"name": "pulse", "every": "1s", "first": first, "missed": "all",
-            "task": {"description": "beat", "input": {"$text": "beat"}}}),
+            "task": {"description": "beat", "input": {"stream": "stdout", "text": "beat\n"}}}),
     );
     assert_eq!((status, made["next"].as_u64()), (201, Some(first)), "{made}");
     for kills in 1..=3 {
@@ -61,7 +61,7 @@ fn a_schedule_comes_exactly_once_for_each_due_time_across_kills() {
 #[test]
 fn schedules_are_made_listed_shown_and_refused_with_their_place() {
     let host = Host::start();
-    host.crew("steps", STEPS, "", "");
+    host.crew("output", OUTPUT_WRITE, "", "");
     let bad = host
         .skep(&["schedule", "create", "never", "--cron", "0 0 30 2 *", "--input", "1"])
         .exits(6);
@@ -122,9 +122,9 @@ fn schedules_are_made_listed_shown_and_refused_with_their_place() {
         .collect();
     assert_eq!(names, ["hourly", "nightly"]);
     let page = host.get("/v1/schedules?limit=1");
-    assert_eq!(page["next"], "steps/hourly");
+    assert_eq!(page["next"], "output/hourly");
     assert_eq!(
-        host.get("/v1/schedules?after=steps/hourly")["items"][0]["name"],
+        host.get("/v1/schedules?after=output/hourly")["items"][0]["name"],
         "nightly"
     );
     host.skep(&["schedule", "show", "nightly"])
@@ -147,7 +147,7 @@ fn schedules_are_made_listed_shown_and_refused_with_their_place() {
             "unknown field `when`",
         ),
         (
-            json!({"name": "x", "every": "1s", "task": {"description": "", "crew": "steps"}}),
+            json!({"name": "x", "every": "1s", "task": {"description": "", "crew": "output"}}),
             "beside it",
         ),
         (
@@ -156,13 +156,13 @@ fn schedules_are_made_listed_shown_and_refused_with_their_place() {
         ),
     ];
     for (body, named) in bodies {
-        let problem = host.call("POST", "/v1/schedules", body).refuses(422, "invalid-input");
+        let problem = host.call("POST", "/v1/schedules", body).refuses(400, "invalid-input");
         assert!(problem["detail"].as_str().unwrap().contains(named), "{problem}");
     }
 
     // A drained crew's schedules rest, and can be deleted.
-    host.skep(&["crew", "drain", "steps"]).exits(0);
-    host.skep(&["schedule", "show", "hourly", "--crew", "steps"])
+    host.skep(&["crew", "drain", "output"]).exits(0);
+    host.skep(&["schedule", "show", "hourly", "--crew", "output"])
         .exits(0)
         .says(&["rests"]);
     host.skep(&["schedule", "delete", "hourly"]).exits(0);

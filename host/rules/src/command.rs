@@ -325,6 +325,9 @@ pub enum Command {
         #[n(5)]
         by: String,
     },
+    /// Put the time on record, so that what travels with a decision has one.
+    #[n(92)]
+    NoteTime,
     /// Submit it no more. What it has submitted stays.
     #[n(91)]
     DeleteSchedule {

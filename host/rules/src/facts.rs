@@ -178,6 +178,7 @@ impl Command {
             | Command::AttemptEnded { .. }
             | Command::CreateSchedule { .. }
             | Command::DeleteSchedule { .. }
+            | Command::NoteTime
             | Command::CacheRefused { .. } => Needs::default(),
         }
     }

@@ -191,6 +191,24 @@ pub const MAX_LOG_BYTES: usize = 1 << 20;
 pub const MAX_STORED_LOG_BYTES: usize = 64 << 10;
 /// Fields of one log line.
 pub const MAX_LOG_FIELDS: usize = 16;
+/// Lines of one attempt that are told at a time while it runs, four times a second: more than people read, and a flood of short ones costs no more.
+pub const LIVE_LOG_LINES: usize = 250;
+/// Bytes of such lines: what may come in at once.
+pub const LIVE_LOG_BYTES: usize = 64 << 10;
+/// Bytes of such lines of all attempts together: what a host writes to its log without feeling it.
+pub const LIVE_LOG_FRAME_BYTES: usize = 1 << 20;
+/// What the host says of its own decisions, in lines per second; the audit log has the rest.
+pub const HOST_LINES_PER_SECOND: u32 = 1_000;
+/// A piece of the log, as it is written and read.
+pub const LOG_PIECE_BYTES: usize = 64 << 10;
+/// Pieces of the log that are kept: 256 MiB, which is days of a usual host and half an hour of the worst flood that ten agents can make.
+pub const MAX_LOG_PIECES: u64 = 4_096;
+/// The newest of them, which streams read from memory: 8 MiB.
+pub const LOG_MEMORY_PIECES: usize = 128;
+/// Pieces that one request looks through: a filter that nothing fits must not read everything at once.
+pub const LOG_SCAN_PIECES: usize = 256;
+/// How long the log of an attempt is kept for itself.
+pub const LOG_AGE: Millis = Millis(30 * 86_400_000);
 /// Captured standard output and error per second.
 pub const OUTPUT_BYTES_PER_SECOND: u32 = 64 << 10;
 /// Fuel between two yields: 60 to 100 µs of computing, so that cancel, deadline and fairness act well within a millisecond, and the switch

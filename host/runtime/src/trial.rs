@@ -324,8 +324,17 @@ impl Trial {
     pub(crate) fn next(&self) -> RunnerEvent {
         loop {
             match self.told.recv_timeout(Duration::from_secs(60)).unwrap() {
-                RunnerEvent::Beats { .. } => {}
+                RunnerEvent::Beats { .. } | RunnerEvent::Lines { .. } => {}
                 event => return event,
+            }
+        }
+    }
+
+    /// The next message of lines.
+    pub(crate) fn lines(&self) -> Vec<skep_rules::seam::LogFrame> {
+        loop {
+            if let RunnerEvent::Lines { frames } = self.told.recv_timeout(Duration::from_secs(60)).unwrap() {
+                return frames;
             }
         }
     }

@@ -24,6 +24,14 @@ use crate::{
     words,
 };
 
+/// The word for what an audit entry is about.
+pub(crate) fn audit_kind(kind: skep_rules::audit::Kind) -> String {
+    match serde_json::to_value(kind) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
 /// A schedule.
 pub(crate) fn schedule(state: &State, of: &Schedule) -> api::schedule::Schedule {
     let when = match &of.when {

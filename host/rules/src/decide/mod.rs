@@ -22,6 +22,7 @@ use crate::{
     audit::AuditEntry,
     command::Command,
     effect::Effect,
+    event::Event,
     facts::{Facts, Write},
     id::{CrewId, Digest, TaskId},
     observed::Observed,
@@ -184,6 +185,10 @@ impl<'a> Decision<'a> {
                 task,
                 by,
             } => self.by(by).create_schedule(crew, name, when, missed, task),
+            Command::NoteTime => {
+                self.emit(Event::TimeSeen { at: self.now });
+                Ok(Reply::Done)
+            }
             Command::DeleteSchedule { crew, name, by } => self.by(by).delete_schedule(&crew, &name),
         };
         if reply.is_err() {

@@ -215,7 +215,12 @@ impl World {
                 }
             }
             4..=7 => When::Every {
-                every: Millis([1_000, 20_000, 20_000, 90_000][self.luck.index(4)]),
+                // Now and then so often that more is missed than is made up for.
+                every: Millis(if self.luck.percent(4) {
+                    1_000
+                } else {
+                    [20_000, 90_000][self.luck.index(2)]
+                }),
                 first: self.now.after(ahead),
             },
             _ => When::Once(self.now.after(ahead)),

@@ -25,6 +25,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod key;
+pub(crate) mod logs;
 pub(crate) mod new;
 mod offline;
 pub(crate) mod plugin;
@@ -133,6 +134,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
             Ok(if done { Exit::Done } else { Exit::Failure })
         }
         Command::Completions(args) => completions::run(&args),
+        Command::Logs(args) => logs::run(&context, &args),
         Command::Schedule(command) => schedule::run(&context, &command),
     }
 }

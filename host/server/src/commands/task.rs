@@ -22,7 +22,7 @@ use skep_rules::{
     task::TaskState,
 };
 
-use super::{Context, replay, session::Session};
+use super::{Context, logs, replay, session::Session};
 use crate::{
     cli::Exit,
     client::{Client, escape},
@@ -69,6 +69,9 @@ pub(crate) enum Command {
     Logs {
         /// Id or its beginning
         task: String,
+        /// Its lines as they come, with what the host decides about it, until it has ended
+        #[arg(short, long)]
+        follow: bool,
     },
     /// Let one go on that is paused
     Resume {
@@ -142,6 +145,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Submit(args) => return submit_and_print(context, args),
         Command::Export { task, to } => return export(context, task, to.as_deref()),
         Command::Show { task, steps: true } => return show_steps(context, task),
+        Command::Logs { task, follow: true } => return logs::follow_task(context, task),
         _ => {}
     }
     let client = context.client()?;
@@ -188,7 +192,8 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
                 text
             })?;
         }
-        Command::Logs { task } => {
+        Command::Logs { follow: true, .. } => {}
+        Command::Logs { task, follow: false } => {
             let logs: Vec<AttemptLog> = context.wait(client.list(&path(task, "/logs")))?;
             match context.output.for_people() {
                 true => context.output.one(&logs, || logs.iter().map(log).collect())?,
