@@ -366,7 +366,7 @@ pub fn children_of(end: &End) -> usize {
     }
 }
 
-/// A task as it is submitted.
+/// A task as it is submitted. Schedules keep it in their records: what it grows by must be absent from those that there are.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct NewTask {
     /// Its id.

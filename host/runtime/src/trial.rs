@@ -330,15 +330,6 @@ impl Trial {
         }
     }
 
-    /// The next message of lines.
-    pub(crate) fn lines(&self) -> Vec<skep_rules::seam::LogFrame> {
-        loop {
-            if let RunnerEvent::Lines { frames } = self.told.recv_timeout(Duration::from_secs(60)).unwrap() {
-                return frames;
-            }
-        }
-    }
-
     /// The next message of beats.
     pub(crate) fn beat(&self) -> Vec<skep_rules::seam::Beat> {
         loop {

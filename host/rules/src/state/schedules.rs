@@ -120,3 +120,79 @@ fn place(schedule: &Schedule) -> (Time, Name, Name) {
 fn missing(name: &Name) -> Corrupt {
     Corrupt::Missing(format!("the schedule `{name}`"))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        event::Event,
+        id::TaskId,
+        quantity::Time,
+        schedule::{Advance, Missed, When},
+        state::{decode, encode},
+    };
+
+    fn bytes(written: &str) -> Vec<u8> {
+        let digits: Vec<u8> = written.bytes().filter(|byte| *byte != b' ').collect();
+        let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    }
+
+    /// As in `super::super::tests`: these bytes never change, lines are only added.
+    #[test]
+    fn entries_of_every_release_are_read() {
+        let (crew, name) = ("c".parse().unwrap(), "n".parse().unwrap());
+        let task = TaskId::new(3 << 16, 0);
+        let advanced = |advance, next| Event::ScheduleAdvanced {
+            crew: "c".parse().unwrap(),
+            name: "n".parse().unwrap(),
+            advance,
+            next,
+            at: Time(5),
+        };
+        let cases = [
+            (
+                advanced(Advance::Fired { due: Time(5), task }, Some(Time(7))),
+                "82185b 85 6163 616e 82 00 82 05 5000000000000000000000000000030000 07 05",
+            ),
+            (
+                advanced(Advance::Passed { first: Time(5) }, None),
+                "82185b 85 6163 616e 82 02 81 05 f6 05",
+            ),
+            (
+                advanced(Advance::Reset, Some(Time(7))),
+                "82185b 85 6163 616e 82 03 80 07 05",
+            ),
+            (
+                Event::ScheduleDeleted {
+                    crew,
+                    name,
+                    at: Time(5),
+                },
+                "82185c 83 6163 616e 05",
+            ),
+        ];
+        for (event, written) in cases {
+            assert_eq!(decode::<Event>("an entry", &encode(&event)).as_ref(), Ok(&event));
+            assert_eq!(decode::<Event>("an entry", &bytes(written)), Ok(event));
+        }
+        let created = "82185a 81 8c 6163 616e 82 00 82 692a202a202a202a202a 63555443 01 \
+                       8c 5000000000000000000000000000030000 07 6164 82008140 80 f6 f4 80 f4 f6 80 a0 6162 05 07 00 f6 f6 01";
+        let Ok(Event::ScheduleCreated(schedule)) = decode("an entry", &bytes(created)) else {
+            panic!("it is a schedule")
+        };
+        let when = When::Cron {
+            pattern: "* * * * *".to_owned(),
+            zone: "UTC".to_owned(),
+        };
+        assert_eq!((&schedule.when, schedule.missed), (&when, Missed::One));
+        assert_eq!((schedule.task.id, schedule.task.description.as_str()), (task, "d"));
+        assert_eq!(
+            (schedule.by.as_str(), schedule.next, schedule.revision),
+            ("b", Time(7), 1)
+        );
+        assert_eq!(
+            decode::<Event>("an entry", &encode(&Event::ScheduleCreated(schedule.clone()))),
+            Ok(Event::ScheduleCreated(schedule))
+        );
+    }
+}
