@@ -186,10 +186,11 @@ impl Logs {
         let (changed, before) = {
             let mut inner = self.inner();
             let newest = inner.newest();
-            let before = std::mem::replace(&mut inner.written, newest);
-            if before == newest {
+            // A life begins with an empty piece, which is no row before it holds something.
+            if newest.1 == 0 || newest == inner.written {
                 return Vec::new();
             }
+            let before = std::mem::replace(&mut inner.written, newest);
             let changed = inner.pieces.iter().filter(|(number, _)| *number >= before.0);
             (changed.cloned().collect::<Vec<_>>(), before)
         };
