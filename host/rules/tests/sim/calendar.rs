@@ -216,7 +216,7 @@ impl World {
             }
             4..=7 => When::Every {
                 // Now and then so often that more is missed than is made up for.
-                every: Millis(if self.luck.percent(4) {
+                every: Millis(if self.luck.percent(10) {
                     1_000
                 } else {
                     [20_000, 90_000][self.luck.index(2)]
