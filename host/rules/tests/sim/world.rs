@@ -779,8 +779,12 @@ impl World {
         let paused = self.paused();
         if let Some(task) = self.luck.pick(&paused).copied() {
             let by = "sim".to_owned();
+            let hold = self.shard.state().task(task).and_then(|task| task.hold.clone());
             self.submit(Command::ResumeTask { task, by }).unwrap();
             self.saw("resumed");
+            if matches!(hold, Some(Hold::Person(_))) {
+                self.saw("resumed where it was");
+            }
         }
     }
 
