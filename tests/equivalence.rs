@@ -289,7 +289,7 @@ impl Host for World {
                 let now = memory.now();
                 return memory.shard.beats(now, &beats);
             }
-            RunnerEvent::CacheRefused { .. } => return,
+            RunnerEvent::Lines { .. } | RunnerEvent::CacheRefused { .. } => return,
         };
         self.decide(|_| command);
     }

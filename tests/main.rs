@@ -44,6 +44,8 @@ mod install_crash;
 mod kills;
 /// What people ask of tasks, and what becomes of those whose attempts or time are used up.
 mod lifecycle;
+/// The log of a host: live, filtered, and under a flood.
+mod logs;
 /// The lines of the README, typed.
 mod readme;
 /// What survives `kill -9`.
@@ -52,6 +54,8 @@ mod recovery;
 mod replay;
 /// Files, sockets and output as agents meet them.
 mod sandbox;
+/// Tasks that come by schedule, across `kill -9`.
+mod schedules;
 /// What publishers sign, offline, and how it is verified.
 mod signing;
 /// What a submission promises: keys, batches, durability, back-pressure, a stop in order.

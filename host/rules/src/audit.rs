@@ -110,6 +110,18 @@ pub enum Kind {
     /// A dead letter was submitted anew; the detail is the new task.
     #[n(64)]
     TaskRedriven,
+    /// A schedule was made.
+    #[n(90)]
+    ScheduleCreated,
+    /// A schedule was deleted.
+    #[n(91)]
+    ScheduleDeleted,
+    /// A task that was due could not be submitted.
+    #[n(92)]
+    ScheduleRefused,
+    /// Due times of a schedule were passed over; the detail is which.
+    #[n(93)]
+    SchedulePassed,
 }
 
 /// One entry of the audit log.

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     crew::CrewManifest,
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, Role, TaskId},
+    id::{AgentId, CrewId, Digest, Name, Role, TaskId},
     key::KeyId,
     lifecycle::{OnFailure, Request, Timeouts},
     metadata::{Clock, Index, Publisher, Root, Rotation},
@@ -16,6 +16,7 @@ use crate::{
     priority::Priority,
     reason::Reason,
     retry::Policy,
+    schedule::{Missed, When},
     seam::{Denial, End, Lease, Usage},
     step::StepCall,
     trust::{Revocation, Signed},
@@ -340,6 +341,44 @@ pub enum Command {
         #[n(4)]
         by: String,
     },
+    /// Submit a task again and again. The same schedule again changes nothing.
+    #[n(90)]
+    CreateSchedule {
+        /// The crew that works on it, which is live.
+        #[n(0)]
+        crew: CrewId,
+        /// Its name.
+        #[n(1)]
+        name: Name,
+        /// When it is due.
+        #[n(2)]
+        when: When,
+        /// What becomes of due times that were missed.
+        #[n(3)]
+        missed: Missed,
+        /// What is submitted; without dependencies, with an inline input. Of its id only that it is free is needed.
+        #[n(4)]
+        task: NewTask,
+        /// The principal.
+        #[n(5)]
+        by: String,
+    },
+    /// Put the time on record, so that what travels with a decision has one.
+    #[n(92)]
+    NoteTime,
+    /// Submit it no more. What it has submitted stays.
+    #[n(91)]
+    DeleteSchedule {
+        /// The name of its crew, which need not be there.
+        #[n(0)]
+        crew: Name,
+        /// Its name.
+        #[n(1)]
+        name: Name,
+        /// The principal.
+        #[n(2)]
+        by: String,
+    },
 }
 
 /// What a person has agreed to when a plugin is installed; nothing unless said.
@@ -365,7 +404,7 @@ pub fn children_of(end: &End) -> usize {
     }
 }
 
-/// A task as it is submitted.
+/// A task as it is submitted. Schedules keep it in their records: what it grows by must be absent from those that there are.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct NewTask {
     /// Its id.

@@ -12,6 +12,7 @@ use crate::{
     plugin::Plugin,
     priority::Priority,
     quantity::Time,
+    schedule::{Advance, Schedule},
     seam::{Denial, Export, Lease, Usage},
     state::Namespace,
     task::{Task, TaskState, Wait},
@@ -253,6 +254,41 @@ pub enum Event {
     TimeReset {
         /// What it is instead.
         #[n(0)]
+        at: Time,
+    },
+    /// A schedule is there.
+    #[n(90)]
+    ScheduleCreated(#[n(0)] Box<Schedule>),
+    /// A schedule moved on; the task that it submitted, if any, is the next entry.
+    #[n(91)]
+    ScheduleAdvanced {
+        /// Of which crew.
+        #[n(0)]
+        crew: Name,
+        /// Which.
+        #[n(1)]
+        name: Name,
+        /// How.
+        #[n(2)]
+        advance: Advance,
+        /// When it is due next. Without one it is gone.
+        #[n(3)]
+        next: Option<Time>,
+        /// When.
+        #[n(4)]
+        at: Time,
+    },
+    /// A schedule is gone.
+    #[n(92)]
+    ScheduleDeleted {
+        /// Of which crew.
+        #[n(0)]
+        crew: Name,
+        /// Which.
+        #[n(1)]
+        name: Name,
+        /// When.
+        #[n(2)]
         at: Time,
     },
 }

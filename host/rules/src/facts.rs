@@ -182,6 +182,9 @@ impl Command {
             | Command::WarmFailed { .. }
             | Command::AttemptStarted { .. }
             | Command::AttemptEnded { .. }
+            | Command::CreateSchedule { .. }
+            | Command::DeleteSchedule { .. }
+            | Command::NoteTime
             | Command::CacheRefused { .. } => Needs::default(),
         }
     }

@@ -34,6 +34,7 @@ mod recent;
 pub mod rejection;
 pub mod release;
 pub mod retry;
+pub mod schedule;
 pub mod seam;
 pub mod shard;
 pub mod state;

@@ -324,7 +324,7 @@ impl Trial {
     pub(crate) fn next(&self) -> RunnerEvent {
         loop {
             match self.told.recv_timeout(Duration::from_secs(60)).unwrap() {
-                RunnerEvent::Beats { .. } => {}
+                RunnerEvent::Beats { .. } | RunnerEvent::Lines { .. } => {}
                 event => return event,
             }
         }

@@ -114,6 +114,11 @@ pub(crate) enum Command {
     /// The state of crews: what their agents remember
     #[command(subcommand)]
     State(commands::state::Command),
+    /// Show what agents write and what the host decides and refuses
+    Logs(commands::logs::Args),
+    /// Tasks that are submitted again and again
+    #[command(subcommand)]
+    Schedule(commands::schedule::Command),
     /// Agents of a host
     #[command(subcommand)]
     Agent(commands::agent::Command),

@@ -9,6 +9,7 @@ use std::{
         Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use skep_rules::{
@@ -17,15 +18,19 @@ use skep_rules::{
     effect::{Changed, Notice},
     facts::{self, Facts, Remembered, Replaced, record_key},
     id::{Digest, TaskId},
-    limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, MAX_RIDERS, RECORD_PAGE_BYTES},
+    limits::{
+        CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, LOG_AGE, LOG_MEMORY_PIECES, MAX_RIDERS,
+        RECORD_PAGE_BYTES,
+    },
     plan::Payload,
     quantity::Time,
     reason::Reason,
     rejection::Rejection,
-    seam::{Beat, DependencyEnd, Lease, RunnerCommand, StepReply},
+    seam::{Beat, DependencyEnd, Lease, LogFrame, RunnerCommand, StepReply},
     shard::{Output, Shard},
     state::State,
     step::{Recorded, Step, StepCall, read_steps},
+    task::Task,
 };
 use skep_runtime::Runner;
 use skep_store::{Batch, Position, Range, Store, Table, Write};
@@ -35,6 +40,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock::{Clock, Draw, NoRandomness},
     feed::{Adding, Feed},
+    logs::{self, LINES, Logs, Whose},
+    perform::StoredLog,
 };
 
 /// Ended tasks, see [`facts::Table::Tasks`].
@@ -56,6 +63,11 @@ const SWEPT_ROWS: usize = 1_000;
 pub(crate) const ARTIFACTS: Table = Table::new("artifacts");
 /// Logs of attempts: the task's id and the epoch (8 bytes, big-endian) to an encoded [`crate::perform::StoredLog`].
 pub(crate) const LOGS: Table = Table::new("logs");
+
+/// How often the log is handed to the disk.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// For how many times it waits for a decision to travel with.
+const LOG_PATIENCE: u32 = 4;
 
 /// The one shard of this host.
 pub(crate) const SHARD: u16 = 0;
@@ -106,6 +118,7 @@ pub(crate) struct Driver {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) feed: Feed,
+    pub(crate) logs: Logs,
     /// Who waits for the end of which task. Bounded by the number of connections. May be locked under the shard's lock, never around it.
     waiters: Mutex<BTreeMap<TaskKey, Waiting>>,
     runner: OnceLock<Arc<Runner>>,
@@ -155,6 +168,8 @@ struct Core {
     /// Rows past their time, to be deleted with the next batch; and how far their tables were looked through.
     expired: Vec<Write>,
     swept: BTreeMap<Table, Vec<u8>>,
+    /// Pieces of the log, that travel likewise; without a value they go.
+    lines: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Audit entries of decisions that made no entry of the journal; they travel too.
     audit: Vec<Vec<u8>>,
     /// What the runner says no longer counts: its attempts are being lost.
@@ -174,9 +189,12 @@ impl Driver {
         unsigned: bool,
     ) -> Self {
         shard.take_unsigned(unsigned);
+        // A store that cannot be read fails the host when it is used in earnest.
+        let last = logs::last_piece(&store).unwrap_or_default();
         Driver {
             unsigned,
             feed: Feed::after(shard.position()),
+            logs: Logs::behind(last),
             core: Mutex::new(Core {
                 shard,
                 draw: Draw::new(),
@@ -186,6 +204,7 @@ impl Driver {
                 riders: BTreeMap::new(),
                 expired: Vec::new(),
                 swept: BTreeMap::new(),
+                lines: BTreeMap::new(),
                 audit: Vec::new(),
                 closed: false,
                 entries: 0,
@@ -379,9 +398,82 @@ impl Driver {
         is_artifact(&self.store, digest)
     }
 
+    /// Keeps lines that attempts have written.
+    pub(crate) fn keep_lines(&self, frames: Vec<LogFrame>) -> Result<(), Error> {
+        let whose = |task: &Task| {
+            // Of an ephemeral task nothing is written.
+            (!task.ephemeral).then_some(Whose {
+                crew: task.crew,
+                trace: task.root,
+            })
+        };
+        let known = |state: &State| -> Vec<Option<Option<Whose>>> {
+            let tasks = frames.iter().map(|frame| state.task(frame.lease.task).map(whose));
+            tasks.collect()
+        };
+        let (known, _) = self.read(known)?;
+        let mut found = BTreeMap::new();
+        for (frame, known) in frames.iter().zip(known) {
+            let task = frame.lease.task;
+            // The last lines of an attempt that was cancelled come when its task has left memory.
+            let known = match known {
+                Some(known) => known,
+                None => self.row::<Task>(TASKS, &task.to_bytes())?.as_ref().and_then(whose),
+            };
+            found.extend(known.map(|whose| (task, whose)));
+        }
+        self.logs
+            .frames(self.clock.now(), frames, |frame| found.get(&frame.lease.task).copied());
+        Ok(())
+    }
+
+    /// Hands the log to the disk, until the host stops or fails: what was added travels with the next decision, and has one of its own where none
+    /// comes.
+    pub(crate) async fn keep_log(self: Arc<Self>) {
+        let mut waited = 0_u32;
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = self.failed.cancelled() => return,
+                () = tokio::time::sleep(LOG_FLUSH) => {}
+            }
+            let Ok(left) = self.write_log() else { return };
+            waited = if left { waited + 1 } else { 0 };
+            if waited > LOG_PATIENCE && self.note_time().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Puts what was added to the log where the next batch takes it; whether some of it lay there already.
+    fn write_log(&self) -> Result<bool, Error> {
+        let rows = self.logs.take_rows();
+        let mut core = self.core()?;
+        let left = !core.lines.is_empty();
+        // The log is the first that a full disk does without.
+        if !self.low_space.load(Ordering::Relaxed) {
+            core.lines.extend(rows.into_iter().map(|row| match row {
+                Write::Put { key, value, .. } => (key, Some(value)),
+                Write::Delete { key, .. } => (key, None),
+            }));
+        }
+        while core.lines.len() > 2 * LOG_MEMORY_PIECES {
+            core.lines.pop_first();
+        }
+        Ok(left)
+    }
+
+    fn note_time(&self) -> Result<(), Error> {
+        self.decide(Vec::new(), |_, _, _| Ok(Command::NoteTime)).map(drop)
+    }
+
     /// From here on what the runner says is ignored, so that attempts which it ends because it is stopped are not taken for cancelled. Their
     /// leases are given back: the next start goes on with them.
     pub(crate) fn close(&self) -> Result<(), Error> {
+        if self.runner.get().is_some() {
+            self.write_log()?;
+            self.note_time()?;
+        }
         let mut core = self.core()?;
         core.closed = true;
         core.outbox.clear();
@@ -553,6 +645,9 @@ impl Driver {
             .is_some_and(|next| core.next_wake.is_none_or(|planned| next < planned));
         core.next_wake = output.next_wake;
         core.audit.extend(output.audit.iter().map(encode));
+        let state = core.shard.state();
+        self.logs
+            .decisions(&output.audit, |id| state.task(id).map_or(id, |task| task.root));
         // What concerns ephemeral tasks only waits for nothing of its own: nobody would come later to let it out.
         let lone = output.entries.is_empty();
         if !lone {
@@ -568,7 +663,9 @@ impl Driver {
             // Deletions first: a key that is used again in this batch stays.
             let expired = std::mem::take(&mut core.expired).into_iter();
             let awaited = self.keep_ends(&output.writes);
-            let written = output.writes.into_iter().map(put).chain(riders).chain(writes);
+            let lines = std::mem::take(&mut core.lines).into_iter().map(log_row);
+            let written = output.writes.into_iter().map(put).chain(riders).chain(lines);
+            let written = written.chain(writes);
             let batch = Batch {
                 entries: output.entries,
                 audit: std::mem::take(&mut core.audit),
@@ -636,6 +733,9 @@ impl Driver {
         written.inspect_err(|error| self.fail(error))?;
         let now = self.clock.now();
         self.sweep(core, IDEMPOTENCY, |row| Ok(decode::<Remembered>(row)?.until < now))?;
+        self.sweep(core, LOGS, |row| {
+            Ok(decode::<StoredLog>(row)?.ended_at.after(LOG_AGE) < now)
+        })?;
         self.sweep(core, REPLACED, |row| Ok(decode::<Replaced>(row)?.until < now))
     }
 
@@ -775,6 +875,15 @@ fn inline(end: &DependencyEnd) -> usize {
     match &end.output {
         Ok(Payload::Inline(bytes)) => bytes.len(),
         Ok(Payload::Artifact(_)) | Err(_) => 0,
+    }
+}
+
+/// A piece of the log that is written, or goes.
+fn log_row((key, value): (Vec<u8>, Option<Vec<u8>>)) -> Write {
+    let table = LINES;
+    match value {
+        Some(value) => Write::Put { table, key, value },
+        None => Write::Delete { table, key },
     }
 }
 

@@ -80,6 +80,7 @@ impl skep_runtime::Host for Side {
 fn take(driver: &Driver, event: RunnerEvent) -> Result<(), Error> {
     let (command, writes) = match event {
         RunnerEvent::Beats { beats } => return driver.beats(&beats),
+        RunnerEvent::Lines { frames } => return driver.keep_lines(frames),
         RunnerEvent::Warmed { agent, generation } => (Command::Warmed { agent, generation }, Vec::new()),
         RunnerEvent::WarmFailed {
             agent,

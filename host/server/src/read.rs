@@ -9,6 +9,7 @@ use skep_rules::{
     metadata::Keys,
     plugin::Plugin,
     quantity::Time,
+    schedule::{self, Schedule},
     state::State,
     task::Task,
     trust::Trusted,
@@ -23,6 +24,55 @@ use crate::{
     },
     words,
 };
+
+/// The word for what an audit entry is about.
+pub(crate) fn audit_kind(kind: skep_rules::audit::Kind) -> String {
+    match serde_json::to_value(kind) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// A schedule.
+pub(crate) fn schedule(state: &State, of: &Schedule) -> api::schedule::Schedule {
+    let when = match &of.when {
+        schedule::When::Cron { pattern, zone } => api::schedule::When {
+            cron: Some(pattern.clone()),
+            zone: Some(zone.clone()),
+            ..Default::default()
+        },
+        schedule::When::Every { every, first } => api::schedule::When {
+            every: Some(*every),
+            first: Some(*first),
+            ..Default::default()
+        },
+        schedule::When::Once(at) => api::schedule::When {
+            at: Some(*at),
+            ..Default::default()
+        },
+    };
+    let live = state.crew_named(&of.crew).map(|crew| crew.phase);
+    api::schedule::Schedule {
+        name: of.name.clone(),
+        crew: of.crew.clone(),
+        when,
+        missed: of.missed,
+        description: of.task.description.clone(),
+        next: of.next,
+        resting: live != Some(CrewPhase::Live),
+        fired: of.fired,
+        last: of.last.clone().map(|last| api::schedule::Last {
+            due: last.due,
+            at: last.at,
+            task: last.task.as_ref().ok().copied(),
+            failure: last.task.err().map(Into::into),
+        }),
+        passed: of.passed.map(|(first, before)| api::schedule::Passed { first, before }),
+        by: of.by.clone(),
+        revision: of.revision,
+        created_at: of.created,
+    }
+}
 
 /// A task.
 pub(crate) fn task(task: Task) -> api::task::Task {

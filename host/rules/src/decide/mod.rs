@@ -7,6 +7,7 @@ mod attempt;
 mod crew;
 mod emit;
 mod lifecycle;
+mod schedule;
 mod settle;
 mod step;
 mod task;
@@ -22,6 +23,7 @@ use crate::{
     audit::AuditEntry,
     command::Command,
     effect::Effect,
+    event::Event,
     facts::{Facts, Write},
     id::{CrewId, Digest, TaskId},
     lifecycle::Request,
@@ -190,6 +192,19 @@ impl<'a> Decision<'a> {
                 }
             }
             Command::CacheRefused { digest, why } => Ok(self.cache_refused(digest, &why)),
+            Command::CreateSchedule {
+                crew,
+                name,
+                when,
+                missed,
+                task,
+                by,
+            } => self.by(by).create_schedule(crew, name, when, missed, task),
+            Command::NoteTime => {
+                self.emit(Event::TimeSeen { at: self.now });
+                Ok(Reply::Done)
+            }
+            Command::DeleteSchedule { crew, name, by } => self.by(by).delete_schedule(&crew, &name),
         };
         if reply.is_err() {
             assert!(self.entries.is_empty(), "a refused command has changed nothing");

@@ -82,7 +82,7 @@ impl Decision<'_> {
     }
 
     /// The records that a submission makes, every rule checked.
-    fn records(&self, facts: &Facts, id: CrewId, tasks: Vec<NewTask>) -> Result<Vec<Task>, Rejection> {
+    pub(super) fn records(&self, facts: &Facts, id: CrewId, tasks: Vec<NewTask>) -> Result<Vec<Task>, Rejection> {
         let crew = self.state.crew(id).ok_or_else(|| Rejection::not_found(id))?;
         if crew.phase != CrewPhase::Live {
             return Err(Rejection::illegal(

@@ -81,6 +81,7 @@ impl Decision<'_> {
             let task = task.clone();
             self.due(&task);
         }
+        self.fire_schedules();
         self.settle();
     }
 

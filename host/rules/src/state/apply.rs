@@ -67,6 +67,18 @@ impl State {
                 Ok(())
             }
             Event::PartsArchived { task } => self.archive_parts(*task),
+            Event::ScheduleCreated(schedule) => {
+                self.keep_schedule(schedule);
+                Ok(())
+            }
+            Event::ScheduleAdvanced {
+                crew,
+                name,
+                advance,
+                next,
+                at,
+            } => self.advance_schedule(crew, name, advance, *next, *at),
+            Event::ScheduleDeleted { crew, name, .. } => self.drop_schedule(crew, name),
             Event::AttemptFenced { .. }
             | Event::CacheRefused { .. }
             | Event::TimeSeen { .. }
@@ -153,6 +165,8 @@ impl State {
             Event::PluginInstalled(plugin) => plugin.installed_at,
             Event::CrewAssembled { crew, .. } => crew.created,
             Event::TaskAccepted(task) => task.created,
+            Event::ScheduleCreated(schedule) => schedule.created,
+            Event::ScheduleAdvanced { at, .. } | Event::ScheduleDeleted { at, .. } => *at,
             Event::CrewMoved { at, .. }
             | Event::AgentMoved { at, .. }
             | Event::HostRestarted { at }
@@ -295,6 +309,7 @@ impl State {
         self.index.add_crew(crew);
         self.crews.insert(crew.id, crew.clone());
         self.touch(Key::Crew(crew.id));
+        self.pace(&crew.manifest.name);
     }
 
     fn move_crew(&mut self, id: CrewId, to: CrewPhase, at: Time) -> Result<(), Corrupt> {
@@ -307,7 +322,9 @@ impl State {
         crew.revision += 1;
         crew.ended = (to == CrewPhase::Stopped).then_some(at);
         self.index.add_crew(crew);
+        let name = crew.manifest.name.clone();
         self.touch(Key::Crew(id));
+        self.pace(&name);
         Ok(())
     }
 
@@ -730,6 +747,6 @@ impl State {
     /// The index as it would be built from the records alone: what the kept one must equal.
     #[must_use]
     pub fn index_is_right(&self) -> bool {
-        self.index == Index::of(&self.crews, &self.agents, &self.tasks)
+        self.index == Index::of(&self.crews, &self.agents, &self.tasks) && self.due == self.all_due()
     }
 }

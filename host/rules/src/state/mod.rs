@@ -15,6 +15,7 @@ use crate::{
     plugin::Plugin,
     quantity::Time,
     recent::Recent,
+    schedule::Schedule,
     seam::{DependencyEnd, Lease},
     step::{Step, StepResult},
     task::Task,
@@ -22,6 +23,7 @@ use crate::{
 };
 
 mod apply;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -85,6 +87,8 @@ pub(crate) enum Key {
     Namespace(#[n(0)] Name),
     #[n(60)]
     DeadLetters,
+    #[n(90)]
+    Schedule(#[n(0)] Name, #[n(1)] Name),
 }
 
 /// What memory keeps of a task's record: the last steps. Those before are in their table.
@@ -129,6 +133,10 @@ pub struct State {
     namespaces: BTreeMap<Name, Namespace>,
     /// Dead letters, the oldest first: tasks that have failed and were not redriven.
     dead: VecDeque<TaskId>,
+    /// By the name of their crew and their own.
+    schedules: BTreeMap<(Name, Name), Schedule>,
+    /// When which of them is due whose crew is live. A function of the records, as the index is.
+    due: BTreeSet<(Time, Name, Name)>,
     pub(crate) index: Index,
     /// Beyond the place of every task that was accepted since the start.
     next_order: u64,
@@ -175,12 +183,17 @@ impl State {
                     let namespace = decode("a namespace", &value)?;
                     state.namespaces.insert(name.clone(), namespace);
                 }
+                Key::Schedule(ref crew, ref name) => {
+                    let schedule = decode("a schedule", &value)?;
+                    state.schedules.insert((crew.clone(), name.clone()), schedule);
+                }
             }
             state.saved.insert(key);
         }
         state.examine_plugins();
         state.next_order = state.tasks.values().map(|task| task.order + 1).max().unwrap_or(0);
         state.index = Index::of(&state.crews, &state.agents, &state.tasks);
+        state.due = state.all_due();
         Ok(state)
     }
 
@@ -207,6 +220,7 @@ impl State {
                 Key::Tail(id) => self.tails.get(id).map(encode),
                 Key::DeadLetters => Some(encode(&self.dead.iter().copied().collect::<Vec<_>>())),
                 Key::Namespace(name) => self.namespaces.get(name).map(encode),
+                Key::Schedule(crew, name) => self.schedule(crew, name).map(encode),
             };
             let encoded = encode(&key);
             match value {

@@ -22,6 +22,8 @@ mod revocation;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod stepping;
 #[cfg(test)]
 mod steps;

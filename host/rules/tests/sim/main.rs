@@ -7,6 +7,8 @@
 //! becomes a line of `REGRESSIONS`.
 
 #[cfg(test)]
+mod calendar;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod faults;

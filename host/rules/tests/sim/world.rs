@@ -32,6 +32,7 @@ use skep_rules::{
 };
 
 use crate::{
+    calendar::Calendar,
     disk::Disk,
     faults::{Luck, ROLES},
     invariants,
@@ -100,6 +101,14 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "escalated",
     "dead letter",
     "redriven",
+    "fired",
+    "made up for",
+    "refused firing",
+    "skipped",
+    "all but one passed over",
+    "more missed than is made up for",
+    "ended schedule",
+    "deleted schedule",
 ];
 
 /// What plugins there are, and what they export.
@@ -118,6 +127,7 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) runner: Runner,
     pub(crate) ledger: Ledger,
+    calendar: Calendar,
     /// Attempts that were overtaken, as the audit log was told.
     pub(crate) fenced: usize,
     /// When an index revoked a file.
@@ -151,6 +161,7 @@ impl World {
             disk: Disk::default(),
             runner: Runner::default(),
             ledger: Ledger::default(),
+            calendar: Calendar::default(),
             fenced: 0,
             fell: BTreeMap::new(),
             draining: BTreeMap::new(),
@@ -173,6 +184,9 @@ impl World {
 
     /// One thing happens.
     pub(crate) fn step(&mut self) {
+        if self.luck.percent(3) {
+            self.plan_ahead();
+        }
         match self.luck.below(100) {
             0..=1 => self.assemble(),
             2..=13 => self.submit_tasks(),
@@ -206,6 +220,7 @@ impl World {
     /// Faults stop: every task that was accepted comes to its end, and what was promised is so.
     pub(crate) fn calm_down(&mut self) {
         self.faulty = false;
+        self.delete_schedules();
         for _ in 0..20_000 {
             if self.shard.state().tasks().all(|task| task.state.is_ended()) {
                 break;
@@ -237,6 +252,9 @@ impl World {
         }
         self.ledger.check_state(&self.disk, &self.shard);
         self.ledger.check_records(&self.disk, &self.shard);
+        for what in self.calendar.check() {
+            self.saw(what);
+        }
         self.replay_is_the_same();
     }
 
@@ -301,6 +319,7 @@ impl World {
         self.note_ephemeral(&output);
         self.note_fenced(&output);
         self.note_used_up(&output);
+        self.calendar.note(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
@@ -379,6 +398,7 @@ impl World {
         self.perform(output);
         self.what_fell_ends();
         self.what_is_due_is_done();
+        self.nothing_is_late();
     }
 
     fn sync(&mut self) {
@@ -477,6 +497,7 @@ impl World {
     fn start_again(&mut self) {
         self.disk.crash();
         self.ledger.crash(self.disk.durable());
+        self.calendar.crash(self.disk.durable());
         self.owed.clear();
         drop(self.come_up());
     }
@@ -558,6 +579,8 @@ impl World {
         assert!(live.plugins().eq(replayed.plugins()));
         assert_eq!(live.trust(), replayed.trust());
         assert!(live.namespaces().eq(replayed.namespaces()));
+        assert!(live.schedules().eq(replayed.schedules()));
+        assert_eq!(live.next_due(), replayed.next_due());
         for task in live.tasks() {
             assert_eq!(live.tail(task.id), replayed.tail(task.id), "{task:?}");
         }
@@ -756,8 +779,12 @@ impl World {
         let paused = self.paused();
         if let Some(task) = self.luck.pick(&paused).copied() {
             let by = "sim".to_owned();
+            let hold = self.shard.state().task(task).and_then(|task| task.hold.clone());
             self.submit(Command::ResumeTask { task, by }).unwrap();
             self.saw("resumed");
+            if matches!(hold, Some(Hold::Person(_))) {
+                self.saw("resumed where it was");
+            }
         }
     }
 
@@ -986,7 +1013,7 @@ impl World {
         }
     }
 
-    fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
+    pub(crate) fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
         let plan = self.luck.percent(35);
         let mut dependencies: Vec<TaskId> = earlier.into_iter().filter(|_| self.luck.percent(40)).collect();
         if self.luck.percent(15) {

@@ -25,12 +25,14 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod key;
+pub(crate) mod logs;
 pub(crate) mod new;
 mod offline;
 pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod run;
+pub(crate) mod schedule;
 mod session;
 mod sheet;
 pub(crate) mod sign;
@@ -132,5 +134,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
             Ok(if done { Exit::Done } else { Exit::Failure })
         }
         Command::Completions(args) => completions::run(&args),
+        Command::Logs(args) => logs::run(&context, &args),
+        Command::Schedule(command) => schedule::run(&context, &command),
     }
 }

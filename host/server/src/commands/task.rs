@@ -25,7 +25,7 @@ use skep_rules::{
     task::TaskState,
 };
 
-use super::{Context, replay, session::Session};
+use super::{Context, logs, replay, session::Session};
 use crate::{
     cli::Exit,
     client::{Client, escape},
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     Logs {
         /// Id or its beginning
         task: String,
+        /// Its lines as they come, with what the host decides about it, until it has ended
+        #[arg(short, long)]
+        follow: bool,
     },
     /// End one with its parts
     Cancel {
@@ -183,6 +186,13 @@ pub(crate) struct Submit {
     wait: Option<Millis>,
 }
 
+impl Submit {
+    /// Whether the end of the task is waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+}
+
 /// `KEY=VALUE`
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("it has the form KEY=VALUE")?;
@@ -215,6 +225,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Submit(args) => return submit_and_print(context, args),
         Command::Export { task, to } => return export(context, task, to.as_deref()),
         Command::Show { task, steps: true } => return show_steps(context, task),
+        Command::Logs { task, follow: true } => return logs::follow_task(context, task),
         _ => {}
     }
     let client = context.client()?;
@@ -278,7 +289,8 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
                 text
             })?;
         }
-        Command::Logs { task } => {
+        Command::Logs { follow: true, .. } => {}
+        Command::Logs { task, follow: false } => {
             let logs: Vec<AttemptLog> = context.wait(client.list(&path(task, "/logs")))?;
             match context.output.for_people() {
                 true => context.output.one(&logs, || logs.iter().map(log).collect())?,
@@ -460,7 +472,7 @@ pub(crate) async fn submit(client: &Client, task: &NewTask, wait: Option<Millis>
     client.post(&format!("/v1/tasks{query}"), task, longer).await
 }
 
-fn new_task(args: &Submit) -> Result<NewTask> {
+pub(super) fn new_task(args: &Submit) -> Result<NewTask> {
     let note =
         |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("cannot read the note {}", path.display()));
     Ok(NewTask {

@@ -82,6 +82,9 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::audit::verify))
         .routes(routes!(route::host::show))
         .routes(routes!(route::backup::make))
+        .routes(routes!(route::logs::list))
+        .routes(routes!(route::schedules::create, route::schedules::list))
+        .routes(routes!(route::schedules::show, route::schedules::delete))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .merge(
             OpenApiRouter::new()
