@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use minicbor::{Decode, Encode};
 
 use crate::{
+    approval::{Points, Ruling},
     crew::CrewManifest,
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, Role, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, Role, TaskId},
     key::KeyId,
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::{Outcome, Payload},
@@ -170,7 +171,7 @@ pub enum Command {
         /// What it asks.
         #[n(2)]
         call: StepCall,
-        /// An id for the child, with [`StepCall::Spawn`] of an input that the crew has.
+        /// An id for what the step makes: for the child, with [`StepCall::Spawn`] of an input that the crew has; for what a person is asked.
         #[n(3)]
         child: Option<TaskId>,
     },
@@ -302,6 +303,19 @@ pub enum Command {
         #[n(1)]
         by: String,
     },
+    /// Decide what a person was asked. The same decision again changes nothing.
+    #[n(100)]
+    DecideApproval {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// How.
+        #[n(1)]
+        ruling: Ruling,
+        /// The principal.
+        #[n(2)]
+        by: String,
+    },
 }
 
 /// What a person has agreed to when a plugin is installed; nothing unless said.
@@ -370,6 +384,9 @@ pub struct NewTask {
     #[n(12)]
     #[cbor(skip_if = "std::ops::Not::not")]
     pub ephemeral: bool,
+    /// Where it is not to go on without a person's word.
+    #[n(66)]
+    pub approval: Option<Points>,
 }
 
 /// What makes asking twice the same as asking once.

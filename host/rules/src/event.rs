@@ -4,8 +4,9 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     agent::{Failure, Phase},
+    approval::{Approval, Asks, Settled, Verdict},
     crew_record::{Crew, CrewPhase},
-    id::{AgentId, CrewId, Digest, Name, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, Name, TaskId},
     lease::Held,
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::Payload,
@@ -254,6 +255,48 @@ pub enum Event {
         #[n(0)]
         at: Time,
     },
+    /// A person is asked.
+    #[n(100)]
+    ApprovalAsked(#[n(0)] Box<Approval>),
+    /// A person has decided some of what was asked.
+    #[n(101)]
+    ApprovalDecided {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// The places of the items, all decided alike.
+        #[n(1)]
+        items: Vec<u32>,
+        /// How.
+        #[n(2)]
+        verdict: Verdict,
+    },
+    /// Nobody has decided in time: it is put to people once more.
+    #[n(102)]
+    ApprovalEscalated {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// Until when it can be decided now.
+        #[n(1)]
+        until: Time,
+        /// When.
+        #[n(2)]
+        at: Time,
+    },
+    /// An approval is over and is read from its table from now on.
+    #[n(103)]
+    ApprovalSettled {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// How.
+        #[n(1)]
+        how: Settled,
+        /// When.
+        #[n(2)]
+        at: Time,
+    },
 }
 
 /// How a task changed. Every change but `Assigned` and `Started` ends the lease in force and frees its slot.
@@ -318,6 +361,22 @@ pub enum Change {
     /// checker.
     #[n(40)]
     HandedBack,
+    /// It waits for a person: BLOCKED where its agent cannot go on, else AWAITING_APPROVAL.
+    #[n(100)]
+    Asks {
+        /// For what.
+        #[n(0)]
+        asks: Asks,
+        /// The step that the answer is for, where an agent asks.
+        #[n(1)]
+        wait: Option<Wait>,
+        /// The result that is to be approved.
+        #[n(2)]
+        result: Option<Source>,
+    },
+    /// A person has not approved it: REJECTED.
+    #[n(101)]
+    Rejected(#[n(0)] Failure),
 }
 
 impl Change {
@@ -326,7 +385,7 @@ impl Change {
     pub fn ends(&self) -> bool {
         matches!(
             self,
-            Change::Completed(_) | Change::Failed(_) | Change::Cancelled(_) | Change::Skipped(_)
+            Change::Completed(_) | Change::Failed(_) | Change::Cancelled(_) | Change::Skipped(_) | Change::Rejected(_)
         )
     }
 

@@ -318,7 +318,9 @@ impl Index {
             None => drop(self.loose.insert((task.crew, task.id))),
         }
         let wait = task.wait.as_ref().and_then(|wait| wait.until);
-        self.timers.extend(task.not_before.or(wait).map(|time| (time, task.id)));
+        let asks = task.asks.map(|asks| asks.until);
+        self.timers
+            .extend(task.not_before.or(wait).or(asks).map(|time| (time, task.id)));
         if queued(task) {
             let queue = self.demand.entry((task.crew, Need::of(task))).or_default();
             queue.insert((task.order, task.id));
@@ -336,7 +338,8 @@ impl Index {
         self.loose.remove(&(task.crew, task.id));
         let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
         let wait = task.wait.as_ref().and_then(|wait| wait.until);
-        for time in ack.into_iter().chain(task.not_before).chain(wait) {
+        let asks = task.asks.map(|asks| asks.until);
+        for time in ack.into_iter().chain(task.not_before).chain(wait).chain(asks) {
             self.timers.remove(&(time, task.id));
         }
         if queued(task) {

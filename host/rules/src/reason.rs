@@ -95,6 +95,9 @@ reasons! {
     50 RecordFull "record-full": "The record of the task holds all the steps, or bytes, that one may have.", "Have the agent go on with `tasks.continue`, which begins an empty record.";
     51 BudgetExhausted "budget-exhausted": "A budget of the task is used up: its children, its depth, the size of its tree.", "Raise `grants.tasks.children`, or spread the work over more objectives.";
     52 Preempted "preempted": "The attempt gave its task back in order, because its host stops; it does not count.", "Nothing: the task goes on where its record ends.";
+    100 Rejected "rejected": "A person was asked and said no.", "Read the remark in `skep approval show`; submit the task again when what stood against it is gone.";
+    101 ApprovalExpired "approval-expired": "A person was asked and did not decide in time.", "Ask again, with more time (`expires`) or with `onTimeout: escalate`; open questions are in `skep approval ls`.";
+    102 SelfApproval "self-approval": "Whoever wants something approved cannot be the one who approves it.", "Have somebody else decide; `[approvals] by_requester = true` in the crew manifest allows it.";
 }
 
 impl fmt::Display for Reason {

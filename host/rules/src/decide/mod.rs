@@ -2,6 +2,7 @@
 //! what is to be done about it. It sees its own events: each is applied as it is decided, by `apply` and nothing else, so that what follows
 //! from it follows in the same decision. A command that is refused is refused before its first event.
 
+mod approval;
 mod assign;
 mod attempt;
 mod crew;
@@ -18,6 +19,7 @@ pub(crate) use step::needs as step_needs;
 pub(crate) use task::blank;
 
 use crate::{
+    approval::Approval,
     audit::AuditEntry,
     command::Command,
     effect::Effect,
@@ -55,6 +57,8 @@ pub enum Reply {
     Fenced,
     /// What became of a step.
     Step(StepReply),
+    /// An approval as it is after a decision.
+    Ruled(Box<Approval>),
 }
 
 /// A decision in the making.
@@ -129,6 +133,7 @@ impl<'a> Decision<'a> {
             Command::AdoptClock { clock, signers, by } => self.by(by).adopt_clock(clock, &signers),
             Command::Revoke { what, why, by } => self.by(by).revoke(what, &why),
             Command::ResetTime { why, by } => self.by(by).reset_time(&why),
+            Command::DecideApproval { approval, ruling, by } => self.by(by).decide_approval(facts, approval, ruling),
             Command::ResumeTask { task, by } => self.by(by).resume_task(facts, task),
             Command::AssembleCrew {
                 crew,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Decision, Reply};
+use super::{Decision, Reply, approval};
 use crate::{
     agent::Failure,
     audit::{AuditEntry, Kind},
@@ -186,6 +186,7 @@ impl Decision<'_> {
             roles: new.roles,
             check: new.check,
             ephemeral: new.ephemeral,
+            points: new.approval,
             seed: new.seed,
             order: self.state.next_order() + index,
             created: self.now,
@@ -323,13 +324,17 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         began: None,
         facts: None,
         wait: None,
+        points: None,
+        asks: None,
+        always: Vec::new(),
     }
 }
 
-/// READY where there is nothing to wait for. A dependency that failed before the task came is found by what follows the decision.
+/// READY where there is nothing to wait for, a person included. A dependency that failed before the task came is found by what follows the decision.
 pub(super) fn first_state(task: &Task) -> TaskState {
     let failed = task.settled.iter().any(|end| end.output.is_err());
-    if task.dependencies.is_empty() && !failed {
+    let asks = task.points.is_some_and(|points| points.before.is_some());
+    if task.dependencies.is_empty() && !failed && !asks {
         TaskState::Ready
     } else {
         TaskState::Pending
@@ -365,6 +370,7 @@ fn bounds(task: &NewTask) -> Result<(), String> {
     } else if task.max_retries.is_some_and(|retries| retries > MAX_RETRIES) {
         Err(format!("at most {MAX_RETRIES} retries"))
     } else {
-        Ok(())
+        let points = task.approval.as_ref();
+        points.map_or(Ok(()), |points| approval::points(points, task.ephemeral))
     }
 }

@@ -77,11 +77,13 @@ impl Decision<'_> {
             let Some(task) = self.state.task(id) else {
                 break;
             };
+            let asks = task.asks;
             match task.held.clone() {
                 Some(held) => {
                     self.move_task(id, Change::Lost);
                     self.run(RunnerCommand::Cancel { lease: held.lease });
                 }
+                None if asks.is_some() => asks.into_iter().for_each(|asks| self.expire(id, asks)),
                 None if task.wait.is_some() => self.wake(id),
                 None => self.move_task(id, Change::Ready),
             }

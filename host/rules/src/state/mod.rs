@@ -7,9 +7,10 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     agent::Agent,
+    approval::Approval,
     crew_record::{Crew, CrewPhase, Member},
     event::Event,
-    id::{AgentId, CrewId, Digest, Name, PluginName, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, Name, PluginName, TaskId},
     index::{Index, Tasks},
     key::KeyId,
     plugin::Plugin,
@@ -83,6 +84,8 @@ pub(crate) enum Key {
     Tail(#[n(0)] TaskId),
     #[n(9)]
     Namespace(#[n(0)] Name),
+    #[n(100)]
+    Approval(#[n(0)] ApprovalId),
 }
 
 /// What memory keeps of a task's record: the last steps. Those before are in their table.
@@ -125,6 +128,8 @@ pub struct State {
     /// The records of runs that have steps, as far as memory keeps them.
     tails: BTreeMap<TaskId, Tail>,
     namespaces: BTreeMap<Name, Namespace>,
+    /// What people are asked and have not decided.
+    approvals: BTreeMap<ApprovalId, Approval>,
     pub(crate) index: Index,
     /// Beyond the place of every task that was accepted since the start.
     next_order: u64,
@@ -166,6 +171,7 @@ impl State {
                 }
                 Key::Latest => state.trust.latest = decode::<Time>("a time", &value)?,
                 Key::Tail(id) => drop(state.tails.insert(id, decode("a record", &value)?)),
+                Key::Approval(id) => drop(state.approvals.insert(id, decode("an approval", &value)?)),
                 Key::Namespace(ref name) => {
                     let namespace = decode("a namespace", &value)?;
                     state.namespaces.insert(name.clone(), namespace);
@@ -201,6 +207,7 @@ impl State {
                 Key::Latest => Some(encode(&self.trust.latest)),
                 Key::Tail(id) => self.tails.get(id).map(encode),
                 Key::Namespace(name) => self.namespaces.get(name).map(encode),
+                Key::Approval(id) => self.approvals.get(id).map(encode),
             };
             let encoded = encode(&key);
             match value {
@@ -426,6 +433,17 @@ impl State {
     /// The names of crews that have, or had, state.
     pub fn namespaces(&self) -> impl ExactSizeIterator<Item = (&Name, &Namespace)> {
         self.namespaces.iter()
+    }
+
+    /// What a person is asked and has not decided.
+    #[must_use]
+    pub fn approval(&self, id: ApprovalId) -> Option<&Approval> {
+        self.approvals.get(&id)
+    }
+
+    /// What people are asked and have not decided, in the order of the ids, which is that of their age.
+    pub fn approvals(&self) -> impl ExactSizeIterator<Item = &Approval> {
+        self.approvals.values()
     }
 
     /// How the children ended that a step tells of, as far as they are in memory: those of a live task are.

@@ -176,6 +176,7 @@ impl Bench {
             dependencies: Vec::new(),
             labels: BTreeMap::new(),
             ephemeral: false,
+            approval: None,
         }
     }
 
