@@ -524,6 +524,7 @@ fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
             dependencies: Vec::new(),
             labels: Default::default(),
             ephemeral: false,
+            approval: None,
         }],
         idempotency: None,
         by: "test".into(),

@@ -153,6 +153,7 @@ impl Journal {
             dependencies: Vec::new(),
             labels: Default::default(),
             ephemeral: false,
+            approval: None,
         }
     }
 

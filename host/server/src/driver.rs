@@ -48,6 +48,8 @@ const IDEMPOTENCY: Table = Table::new("idempotency");
 pub(crate) const STEPS: Table = Table::new("steps");
 /// The crews' state, see [`facts::Table::State`].
 pub(crate) const STATE: Table = Table::new("state");
+/// Approvals that are over, see [`facts::Table::Approvals`].
+pub(crate) const APPROVALS: Table = Table::new("approvals");
 /// Its older values, see [`facts::Table::Replaced`].
 pub(crate) const REPLACED: Table = Table::new("replaced");
 /// Rows with an end of their time that are looked at per checkpoint and table: some hundred microseconds under the shard's lock.
@@ -666,6 +668,9 @@ impl Driver {
         if let Some(key) = &needs.value {
             facts.value = self.row(STATE, key)?;
         }
+        if let Some(id) = needs.approval.filter(|id| state.approval(*id).is_none()) {
+            facts.approval = self.row(APPROVALS, &id.to_bytes())?;
+        }
         if let Some(key) = &needs.old {
             facts.old = self.row(REPLACED, key)?;
         }
@@ -756,6 +761,7 @@ fn table_of(table: facts::Table) -> Table {
         facts::Table::Steps => STEPS,
         facts::Table::State => STATE,
         facts::Table::Replaced => REPLACED,
+        facts::Table::Approvals => APPROVALS,
     }
 }
 

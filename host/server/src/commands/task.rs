@@ -12,9 +12,10 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use skep::http::api::{
     step::Step,
-    task::{Action, AttemptLog, Durability, NewTask, Request, RetryPolicy, Task, Tree},
+    task::{Action, Approval, AttemptLog, Durability, NewTask, Request, RetryPolicy, Task, Tree},
 };
 use skep_rules::{
+    approval::OnTimeout,
     id::{Digest, Role, TaskId},
     limits::{MAX_BODY_BYTES, MAX_WAIT},
     quantity::Millis,
@@ -116,9 +117,21 @@ pub(crate) struct Submit {
     /// A task whose end it waits for
     #[arg(long = "after", value_name = "TASK")]
     dependencies: Vec<String>,
-    /// Wait so long for its end and print it then
+    /// Wait so long for its end and print it then; exit code 8 where it waits for a person meanwhile
     #[arg(long, value_name = "DURATION")]
     wait: Option<Millis>,
+    /// Have a person approve that it runs
+    #[arg(long)]
+    approve_before: bool,
+    /// Have a person approve its result before it counts
+    #[arg(long)]
+    approve_after: bool,
+    /// How long a person has for that; a day unless said
+    #[arg(long, value_name = "DURATION")]
+    approve_within: Option<Millis>,
+    /// Ask people once more when the time is up, before it fails
+    #[arg(long)]
+    escalate: bool,
 }
 
 /// `KEY=VALUE`
@@ -291,7 +304,13 @@ fn told(exported: &Exported) -> String {
 fn submit_and_print(context: &Context, args: &Submit) -> Result<Exit> {
     let task = new_task(args)?;
     let client = context.client()?;
-    let task = context.wait(submit(&client, &task, args.wait))?;
+    let task = context.wait(async {
+        let task = submit(&client, &task, None).await?;
+        match args.wait {
+            Some(wait) => ended_or_asks(&client, task, wait).await,
+            None => Ok(task),
+        }
+    })?;
     if args.wait.is_none() {
         context
             .output
@@ -305,6 +324,12 @@ fn submit_and_print(context: &Context, args: &Submit) -> Result<Exit> {
     if task.state == TaskState::Completed {
         return Ok(Exit::Done);
     }
+    if let Some(approval) = task.approval {
+        context.output.note(&format!(
+            "it waits for a person: `skep approval show {approval}` says for what"
+        ));
+        return Ok(Exit::Waiting);
+    }
     if !task.state.is_ended() {
         context
             .output
@@ -316,6 +341,20 @@ fn submit_and_print(context: &Context, args: &Submit) -> Result<Exit> {
         task.task_id
     ));
     Ok(Exit::TaskFailed)
+}
+
+/// How often a task that is waited for is looked at, whether it waits for a person.
+const LOOK: Millis = Millis(1_000);
+
+/// A task when it has ended, when it waits for a person, or as it is when the time is up.
+async fn ended_or_asks(client: &Client, task: Task, wait: Millis) -> Result<Task> {
+    let (mut task, mut left) = (task, wait.min(MAX_WAIT));
+    while !task.state.is_ended() && task.approval.is_none() && left > Millis(0) {
+        let look = LOOK.min(left);
+        left = Millis(left.0 - look.0);
+        task = client.get_final(&path(&task.task_id.to_string(), ""), look).await?;
+    }
+    Ok(task)
 }
 
 /// Submits a task, waiting for its end as long as asked.
@@ -347,7 +386,22 @@ fn new_task(args: &Submit) -> Result<NewTask> {
             true => Durability::Ephemeral,
             false => Durability::Synced,
         },
+        approval: approval(args),
     })
+}
+
+/// Where a person has to approve it, if anywhere.
+fn approval(args: &Submit) -> Option<Approval> {
+    let asked = Approval {
+        before: args.approve_before,
+        after: args.approve_after,
+        expires: args.approve_within,
+        on_timeout: match args.escalate {
+            true => OnTimeout::Escalate,
+            false => OnTimeout::Reject,
+        },
+    };
+    (asked != Approval::default()).then_some(asked)
 }
 
 /// JSON as it was typed, or of a file (`@FILE`), or of standard input (`@-`).
@@ -425,6 +479,7 @@ fn describe(task: &Task) -> String {
         )
     }));
     lines.extend(task.assigned_agent.map(|agent| ("agent", agent.to_string())));
+    lines.extend(task.approval.map(|approval| ("waits for", approval.to_string())));
     lines.extend(task.parent.map(|parent| ("part of", parent.to_string())));
     if !task.children.is_empty() {
         lines.push(("parts", task.children.len().to_string()));

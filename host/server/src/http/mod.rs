@@ -51,6 +51,8 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::tasks::show, route::tasks::change))
         .routes(routes!(route::tasks::tree))
         .routes(routes!(route::tasks::logs))
+        .routes(routes!(route::approvals::list, route::approvals::decide))
+        .routes(routes!(route::approvals::show))
         .routes(routes!(route::records::steps))
         .routes(routes!(route::records::export))
         .routes(routes!(route::state::list))

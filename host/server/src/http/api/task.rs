@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_rules::{
-    id::{AgentId, CrewId, NodeName, Role, TaskId},
-    quantity::{Fuel, Time},
+    approval::OnTimeout,
+    id::{AgentId, ApprovalId, CrewId, NodeName, Role, TaskId},
+    quantity::{Fuel, Millis, Time},
     reason::Reason,
     seam::{Denial, LogLine},
     task::TaskState,
@@ -63,6 +64,29 @@ pub struct NewTask {
     /// What becomes of it when the host ends.
     #[serde(default, skip_serializing_if = "Durability::is_synced")]
     pub durability: Durability,
+    /// Where a person has to approve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// Where a person has to approve a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approval {
+    /// Before it runs.
+    #[serde(default)]
+    pub before: bool,
+    /// Before its result counts, after the check where there is one.
+    #[serde(default)]
+    pub after: bool,
+    /// How long a person has (`30s`, `24h`): one second to 30 days, a day when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires: Option<Millis>,
+    /// What then: `reject`, so that the task fails, or `escalate`, which puts it to people once more first.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub on_timeout: OnTimeout,
 }
 
 /// What becomes of a task when the host ends.
@@ -110,12 +134,15 @@ pub enum Status {
 impl From<TaskState> for Status {
     fn from(state: TaskState) -> Self {
         match state {
-            TaskState::Pending | TaskState::Ready | TaskState::Assigned | TaskState::RetryWait | TaskState::Paused => {
-                Status::Pending
-            }
-            TaskState::Running | TaskState::Waiting | TaskState::Verifying => Status::InProgress,
+            TaskState::Pending
+            | TaskState::Ready
+            | TaskState::Assigned
+            | TaskState::RetryWait
+            | TaskState::Paused
+            | TaskState::AwaitingApproval => Status::Pending,
+            TaskState::Running | TaskState::Waiting | TaskState::Verifying | TaskState::Blocked => Status::InProgress,
             TaskState::Completed => Status::Completed,
-            TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => Status::Failed,
+            TaskState::Failed | TaskState::Cancelled | TaskState::Skipped | TaskState::Rejected => Status::Failed,
         }
     }
 }
@@ -133,8 +160,8 @@ pub struct Task {
     pub name: Option<NodeName>,
     /// For people.
     pub description: String,
-    /// Where it stands: `PENDING`, `READY`, `ASSIGNED`, `RUNNING`, `WAITING`, `RETRY_WAIT`, `VERIFYING`, `PAUSED`, `COMPLETED`, `FAILED`,
-    /// `CANCELLED` or `SKIPPED`.
+    /// Where it stands: `PENDING`, `READY`, `ASSIGNED`, `RUNNING`, `WAITING`, `RETRY_WAIT`, `VERIFYING`, `PAUSED`, `AWAITING_APPROVAL`, `BLOCKED`,
+    /// `COMPLETED`, `FAILED`, `CANCELLED`, `SKIPPED` or `REJECTED`.
     #[schema(value_type = String)]
     pub state: TaskState,
     /// The same in four words.
@@ -157,6 +184,10 @@ pub struct Task {
     /// What its run waits for, while it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// The approval that it waits for, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub approval: Option<ApprovalId>,
     /// Who holds it, or held it last.
     #[schema(value_type = Option<String>)]
     pub assigned_agent: Option<AgentId>,

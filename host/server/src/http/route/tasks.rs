@@ -10,11 +10,13 @@ use axum::{
 };
 use serde::Deserialize;
 use skep_rules::{
+    approval::{Points, Terms},
     command::{Command, Idempotency, NewTask},
     decide::Reply,
-    id::{AgentId, CrewId, Digest, PluginName, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, PluginName, TaskId},
     limits::{MAX_LOG_PAGE, MAX_SUBMISSION},
     plan::Payload,
+    quantity::Time,
     rejection::Rejection,
     task::{Task, TaskState},
 };
@@ -22,6 +24,7 @@ use skep_store::Range;
 
 use super::{archive, blocking};
 use crate::{
+    clock::Draw,
     driver::{ADMIN, Driver, Error, LOGS, SHARD, decode},
     host::Shared,
     http::{
@@ -85,6 +88,7 @@ pub(crate) async fn submit(
                 dependencies: dependencies.collect::<Result<_, _>>()?,
                 labels: task.labels,
                 ephemeral: task.durability == Durability::Ephemeral,
+                approval: task.approval.map(|asked| points(asked, draw, now)).transpose()?,
             });
         }
         Ok(Command::SubmitTasks {
@@ -112,6 +116,22 @@ pub(crate) async fn submit(
             answers.extend(last);
             (status, Json(answers)).into_response()
         }
+    })
+}
+
+/// The points of a task; where a person is asked at one, the approval has an id already.
+fn points(asked: api::task::Approval, draw: &mut Draw, now: Time) -> Result<Points, Error> {
+    let mut id = |asked: bool| {
+        let drawn = asked.then(|| draw.uuid(now)).transpose()?;
+        Ok::<_, Error>(drawn.map(|uuid| ApprovalId::new(uuid, SHARD)))
+    };
+    Ok(Points {
+        before: id(asked.before)?,
+        after: id(asked.after)?,
+        terms: Terms {
+            expires: asked.expires,
+            on_timeout: asked.on_timeout,
+        },
     })
 }
 
