@@ -128,8 +128,7 @@ impl tasks::Host for Ctx {
             return Ok(Err(Error::InvalidInput));
         };
         let names: Vec<String> = request.items.iter().map(|item| item.name.clone()).collect();
-        let steps = self.base.steps.clone();
-        match steps.wait(StepCall::AskApproval(request)).await? {
+        match self.wait(StepCall::AskApproval(request)).await? {
             Answer::Given(StepResult::Decided(decided), _) if decided.len() == names.len() => {
                 Ok(Ok(names.into_iter().zip(decided).map(decision).collect()))
             }
@@ -150,8 +149,7 @@ impl tasks::Host for Ctx {
             return Ok(Err(Error::InvalidInput));
         }
         let expires = terms.expires;
-        let steps = self.base.steps.clone();
-        match steps.wait(StepCall::RaiseBlocker { question, expires }).await? {
+        match self.wait(StepCall::RaiseBlocker { question, expires }).await? {
             Answer::Given(StepResult::Decided(mut decided), _) if decided.len() == 1 => Ok(Ok(decided
                 .pop()
                 .map_or_else(|| tasks::Answer::Declined(String::new()), answer))),
