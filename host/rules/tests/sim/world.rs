@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_rules::{
     agent::{Agent, Phase},
+    approval::Points,
     audit::{AuditEntry, Kind},
     command::{Command, Consent, Idempotency, NewTask},
     crew::CrewManifest,
@@ -13,7 +14,7 @@ use skep_rules::{
     event::Event,
     facts::{Facts, Table},
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, TaskId},
     key::PublicKey,
     lifecycle::{Hold, OnFailure, Request},
     limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
@@ -36,6 +37,7 @@ use crate::{
     faults::{Luck, ROLES},
     invariants,
     ledger::Ledger,
+    people::{self, People},
     runner::Runner,
 };
 
@@ -58,6 +60,9 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "archived dependency",
     "FAILED agent",
     "PAUSED",
+    "AWAITING_APPROVAL",
+    "BLOCKED",
+    "REJECTED",
     "resumed",
     "QUARANTINED agent",
     "new version",
@@ -118,6 +123,7 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) runner: Runner,
     pub(crate) ledger: Ledger,
+    pub(crate) people: People,
     /// Attempts that were overtaken, as the audit log was told.
     pub(crate) fenced: usize,
     /// When an index revoked a file.
@@ -151,6 +157,7 @@ impl World {
             disk: Disk::default(),
             runner: Runner::default(),
             ledger: Ledger::default(),
+            people: People::default(),
             fenced: 0,
             fell: BTreeMap::new(),
             draining: BTreeMap::new(),
@@ -183,7 +190,8 @@ impl World {
             17..=18 => self.cancel(),
             19 => self.drain(),
             20..=59 => self.deliver(),
-            60..=69 => self.work(),
+            60..=65 => self.work(),
+            66..=69 => self.decide(),
             70..=79 => self.pass(),
             80..=92 => self.sync(),
             93..=95 => self.checkpoint(),
@@ -217,6 +225,10 @@ impl World {
                 self.cancel_paused();
             }
             self.let_work();
+            // People answer some of what they are asked, the rest expires.
+            if self.luck.percent(50) {
+                self.decide();
+            }
             if let Some(wake) = self.shard.next_wake(self.now) {
                 self.now = self.now.max(wake);
             }
@@ -237,6 +249,7 @@ impl World {
         }
         self.ledger.check_state(&self.disk, &self.shard);
         self.ledger.check_records(&self.disk, &self.shard);
+        self.check_decisions();
         self.replay_is_the_same();
     }
 
@@ -279,6 +292,10 @@ impl World {
                 .and_then(|key| self.disk.row(Table::Replaced, &key))
                 .map(|row| minicbor::decode(&row).unwrap()),
             page: needs.page.map(|page| self.disk.page(&page)).unwrap_or_default(),
+            approval: needs
+                .approval
+                .and_then(|id| self.disk.row(Table::Approvals, &id.to_bytes()))
+                .map(|row| minicbor::decode(&row).unwrap()),
         };
         let before = self.shard.position();
         match self.shard.submit(self.now, &facts, command) {
@@ -301,6 +318,7 @@ impl World {
         self.note_ephemeral(&output);
         self.note_fenced(&output);
         self.note_used_up(&output);
+        self.note_questions(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
@@ -393,6 +411,9 @@ impl World {
     fn sync_some(&mut self, batches: usize) {
         let durable = self.disk.sync(batches);
         for notice in self.shard.durable(durable).into_iter().flat_map(|(_, notices)| notices) {
+            if let Changed::Approval { settled, .. } = notice.what {
+                self.saw(people::name_of(settled));
+            }
             let Changed::Task { task, state, .. } = notice.what else {
                 continue;
             };
@@ -474,9 +495,16 @@ impl World {
         self.start_again();
     }
 
+    /// The host dies, and the disk has kept everything.
+    pub(crate) fn die(&mut self) {
+        self.sync_all();
+        self.start_again();
+    }
+
     fn start_again(&mut self) {
         self.disk.crash();
         self.ledger.crash(self.disk.durable());
+        self.people.crash(self.disk.durable());
         self.owed.clear();
         drop(self.come_up());
     }
@@ -512,6 +540,7 @@ impl World {
         self.disk.append(&output);
         self.sync_all();
         self.ledger.check_state(&self.disk, &self.shard);
+        self.check_decisions();
         output.effects.into_iter().for_each(|effect| self.told(effect));
         let accepted: Vec<TaskId> = self.accepted.iter().copied().collect();
         for id in accepted {
@@ -558,6 +587,7 @@ impl World {
         assert!(live.plugins().eq(replayed.plugins()));
         assert_eq!(live.trust(), replayed.trust());
         assert!(live.namespaces().eq(replayed.namespaces()));
+        assert!(live.approvals().eq(replayed.approvals()));
         for task in live.tasks() {
             assert_eq!(live.tail(task.id), replayed.tail(task.id), "{task:?}");
         }
@@ -801,7 +831,7 @@ impl World {
                 assert!(all(&|_| false));
             }
             Request::Pause => {
-                assert!(all(&|task| task.state == TaskState::Paused));
+                assert!(all(&|task| task.state.waits_for_person()));
                 self.saw("paused by a person");
             }
             Request::Reprioritise(priority) => {
@@ -834,12 +864,19 @@ impl World {
         };
         let live = live(letter.crew);
         let id = TaskId::new(self.luck.wide(), 1);
+        let mut anew = |id: Option<ApprovalId>| id.map(|_| ApprovalId::new(self.luck.wide(), 1));
+        let points = letter.points.map(|points| Points {
+            before: anew(points.before),
+            after: anew(points.after),
+            ..points
+        });
         let command = Command::RedriveTask {
             task,
             dependencies: letter.dependencies.clone(),
             id,
             seed: self.luck.draw(),
             by: "sim".into(),
+            points,
         };
         match self.submit(command.clone()) {
             Ok(reply) => {
@@ -1001,6 +1038,7 @@ impl World {
             .collect();
         let ephemeral = self.luck.percent(25);
         NewTask {
+            approval: self.points().filter(|_| !ephemeral || self.luck.percent(5)),
             id: TaskId::new(self.luck.wide(), 1),
             seed: self.luck.draw(),
             description: "a task".into(),
