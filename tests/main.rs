@@ -10,6 +10,8 @@
 
 mod harness;
 
+/// What people are asked, and what they say.
+mod approvals;
 /// Every limit ends an attempt with its reason code, and nothing else.
 mod attempts;
 /// The way of a new author: new, build, inspect, run, install.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use minicbor::{Decode, Encode};
 
 use crate::{
+    approval::{Points, Ruling},
     crew::CrewManifest,
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, Name, Role, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, Name, Role, TaskId},
     key::KeyId,
     lifecycle::{OnFailure, Request, Timeouts},
     metadata::{Clock, Index, Publisher, Root, Rotation},
@@ -174,7 +175,7 @@ pub enum Command {
         /// What it asks.
         #[n(2)]
         call: StepCall,
-        /// An id for the child, with [`StepCall::Spawn`] of an input that the crew has.
+        /// An id for what the step makes: for the child, with [`StepCall::Spawn`] of an input that the crew has; for what a person is asked.
         #[n(3)]
         child: Option<TaskId>,
     },
@@ -340,6 +341,22 @@ pub enum Command {
         /// The principal.
         #[n(4)]
         by: String,
+        /// Where the dead letter was not to go on without a person's word, under ids drawn by the driver.
+        #[n(100)]
+        points: Option<Points>,
+    },
+    /// Decide what a person was asked. The same decision again changes nothing.
+    #[n(100)]
+    DecideApproval {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// How.
+        #[n(1)]
+        ruling: Ruling,
+        /// The principal.
+        #[n(2)]
+        by: String,
     },
     /// Submit a task again and again. The same schedule again changes nothing.
     #[n(90)]
@@ -463,6 +480,9 @@ pub struct NewTask {
     #[n(63)]
     #[cbor(default)]
     pub on_failure: OnFailure,
+    /// Where it is not to go on without a person's word.
+    #[n(66)]
+    pub approval: Option<Points>,
 }
 
 /// What makes asking twice the same as asking once.

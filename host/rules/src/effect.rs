@@ -3,8 +3,9 @@
 
 use crate::{
     agent::Phase,
+    approval::Settled,
     crew_record::CrewPhase,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, TaskId},
     quantity::Time,
     reason::Reason,
     seam::RunnerCommand,
@@ -58,5 +59,14 @@ pub enum Changed {
         agent: Option<AgentId>,
         /// Why it failed, or why its last attempt did.
         reason: Option<Reason>,
+    },
+    /// A person is asked something, has decided some of it, is asked once more, or it is over.
+    Approval {
+        /// Which.
+        approval: ApprovalId,
+        /// Whose.
+        task: TaskId,
+        /// How it is over, if it is.
+        settled: Option<Settled>,
     },
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 
 use crate::{
+    approval::Approval,
     command::Command,
-    id::{Digest, Name, TaskId},
+    id::{ApprovalId, Digest, Name, TaskId},
     quantity::Time,
     state::State,
     step::Value,
@@ -31,6 +32,8 @@ pub enum Table {
     State,
     /// Older values: [`old_value_key`] to an encoded [`Replaced`]. Rows past their time may be swept.
     Replaced,
+    /// Approvals that are over: [`ApprovalId::to_bytes`] to an encoded [`Approval`].
+    Approvals,
 }
 
 /// The key of a piece of a record: the task, the run, and the number of its first step.
@@ -107,6 +110,8 @@ pub struct Needs {
     pub old: Option<Vec<u8>>,
     /// Several rows.
     pub page: Option<Page>,
+    /// From [`Table::Approvals`]; one that is open is not there, and need not be.
+    pub approval: Option<ApprovalId>,
 }
 
 /// Rows whose keys begin alike.
@@ -137,6 +142,8 @@ pub struct Facts {
     pub old: Option<Replaced>,
     /// The rows of the page, in its order.
     pub page: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The approval that was asked for, if it is over.
+    pub approval: Option<Approval>,
 }
 
 impl Command {
@@ -163,6 +170,10 @@ impl Command {
             }
             Command::RedriveTask { task, dependencies, .. } => Needs {
                 tasks: dependencies.iter().copied().chain([*task]).collect(),
+                ..Needs::default()
+            },
+            Command::DecideApproval { approval, .. } => Needs {
+                approval: Some(*approval),
                 ..Needs::default()
             },
             Command::InstallPlugin { .. }

@@ -157,7 +157,9 @@ impl Request {
     #[must_use]
     pub fn legal(task: &Task) -> &'static [&'static str] {
         match (task.state, task.hold) {
-            (TaskState::Completed | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped, _) => &[],
+            (state, _) if state.is_ended() => &[],
+            // It waits already; when it is answered it goes on, unless it is told not to.
+            (TaskState::AwaitingApproval | TaskState::Blocked, _) => &["cancel", "reprioritise", "override_result"],
             (TaskState::RetryWait, _) => &["cancel", "retry", "pause", "reprioritise", "override_result"],
             (TaskState::Paused, Some(Hold::Person(_))) => &["cancel", "resume", "reprioritise", "override_result"],
             (TaskState::Paused, _) => &["cancel", "retry", "resume", "reprioritise", "override_result"],

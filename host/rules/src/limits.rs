@@ -204,6 +204,24 @@ pub const MAX_SCHEDULE_AHEAD: Millis = Millis(3_660 * 86_400_000);
 pub const ON_TIME: Millis = Millis(1_000);
 /// Missed due times that one schedule makes up for at once: as many tasks as a person may submit in one request.
 pub const MAX_CATCH_UP: usize = MAX_SUBMISSION;
+/// Questions of agents that people have not answered, over all crews: each may hold 64 KiB in memory, and nobody reads more.
+pub const MAX_OPEN_APPROVALS: usize = 1_000;
+/// Items of one approval: a list that a person reads before deciding it.
+pub const MAX_APPROVAL_ITEMS: usize = 32;
+/// Names and arguments of one approval, together: what a person is shown.
+pub const MAX_APPROVAL_BYTES: usize = 64 << 10;
+/// The name of an action or of an item: a word or two on one line.
+pub const MAX_ACTION_BYTES: usize = 128;
+/// How long a person has unless it is said otherwise.
+pub const APPROVAL_LIFE: Millis = Millis(24 * 3_600_000);
+/// The shortest that a person may be given: below it, nobody could have answered.
+pub const MIN_APPROVAL_LIFE: Millis = Millis(1_000);
+/// The longest that a person may be given: as long as children are awaited.
+pub const MAX_APPROVAL_LIFE: Millis = MAX_AWAIT;
+/// How often an approval is put to people once more: whom twice did not reach, a third time does not.
+pub const MAX_ESCALATIONS: u32 = 1;
+/// Actions that one run is always allowed: they travel in the record of the task.
+pub const MAX_ALWAYS: usize = 16;
 
 /// Denials recorded one by one per attempt; equal ones are counted.
 pub const MAX_DENIALS: usize = 64;

@@ -99,6 +99,9 @@ reasons! {
     61 StaleRevision "stale-revision": "The record has changed since it was read.", "Read it again and decide anew.";
     62 PreconditionRequired "precondition-required": "A change of a record must say which revision of it was read.", "Send the `ETag` of the answer that you read as `If-Match`.";
     63 Paused "paused": "A person paused it.", "`skep task resume` lets it go on.";
+    100 Rejected "rejected": "A person was asked and said no.", "Read the remark in `skep approval show`; submit the task again when what stood against it is gone.";
+    101 ApprovalExpired "approval-expired": "A person was asked and did not decide in time.", "Ask again, with more time (`expires`) or with `onTimeout: escalate`; open questions are in `skep approval ls`.";
+    102 SelfApproval "self-approval": "Whoever wants something approved cannot be the one who approves it.", "Have somebody else decide; `[approvals] by_requester = true` in the crew manifest allows it.";
 }
 
 impl fmt::Display for Reason {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    approval::Request,
     id::{Digest, Role, TaskId},
     plan::{Artifact, Payload},
     quantity::{Millis, Time},
@@ -132,6 +133,19 @@ pub enum StepCall {
         #[n(3)]
         refused: Option<Reason>,
     },
+    /// Ask a person to allow something.
+    #[n(100)]
+    AskApproval(#[n(0)] Request),
+    /// Ask a person for what the run cannot go on without.
+    #[n(101)]
+    RaiseBlocker {
+        /// What it needs.
+        #[n(0)]
+        question: String,
+        /// How long a person has.
+        #[n(1)]
+        expires: Option<Millis>,
+    },
 }
 
 /// A child as its parent asks for it.
@@ -201,6 +215,20 @@ pub enum StepResult {
     /// An artifact was stored, or a piece of it read: this one.
     #[n(9)]
     Artifact(#[n(0)] Digest),
+    /// What a person has decided, in the order of the items.
+    #[n(100)]
+    Decided(#[n(0)] Vec<Decided>),
+}
+
+/// What a person has decided about one item, as the agent is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Decided {
+    /// It may be done.
+    #[n(0)]
+    pub approved: bool,
+    /// What the person said.
+    #[n(1)]
+    pub remark: String,
 }
 
 impl StepResult {
@@ -320,6 +348,8 @@ names! {
     9 Directive "heartbeat.beat";
     10 PutArtifact "artifacts.finish";
     11 ReadArtifact "artifacts.read";
+    100 AskApproval "tasks.ask-approval";
+    101 RaiseBlocker "tasks.raise-blocker";
 }
 
 impl StepCall {
@@ -339,7 +369,18 @@ impl StepCall {
             StepCall::Directive { .. } => StepName::Directive,
             StepCall::PutArtifact(_) => StepName::PutArtifact,
             StepCall::ReadArtifact { .. } => StepName::ReadArtifact,
+            StepCall::AskApproval(_) => StepName::AskApproval,
+            StepCall::RaiseBlocker { .. } => StepName::RaiseBlocker,
         }
+    }
+
+    /// Whether it makes something that needs an id: a child, or what a person is asked.
+    #[must_use]
+    pub fn makes(&self) -> bool {
+        matches!(
+            self,
+            StepCall::Spawn(_) | StepCall::AskApproval(_) | StepCall::RaiseBlocker { .. }
+        )
     }
 
     /// What a second run is held against. What the host found out itself (the present, why a read was refused) is no argument.

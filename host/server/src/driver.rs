@@ -55,6 +55,8 @@ const IDEMPOTENCY: Table = Table::new("idempotency");
 pub(crate) const STEPS: Table = Table::new("steps");
 /// The crews' state, see [`facts::Table::State`].
 pub(crate) const STATE: Table = Table::new("state");
+/// Approvals that are over, see [`facts::Table::Approvals`].
+pub(crate) const APPROVALS: Table = Table::new("approvals");
 /// Its older values, see [`facts::Table::Replaced`].
 pub(crate) const REPLACED: Table = Table::new("replaced");
 /// Rows with an end of their time that are looked at per checkpoint and table: some hundred microseconds under the shard's lock.
@@ -608,15 +610,11 @@ impl Driver {
     fn let_out(&self, mut feed: Adding<'_>, released: Vec<(u64, Vec<Notice>)>) -> Vec<Waiting> {
         let mut woken = Vec::new();
         for (position, notices) in released {
-            // Whoever waits for one that is PAUSED is told as well: nothing more comes of it without a person. It may have ended meanwhile, which is
+            // Whoever waits for one that waits for a person is told as well: nothing more comes of it without one. It may have ended meanwhile, which is
             // not durable yet.
             let ended = notices.iter().filter_map(|notice| match notice.what {
                 Changed::Task { task, state, .. } if state.is_ended() => Some((task, true)),
-                Changed::Task {
-                    task,
-                    state: skep_rules::task::TaskState::Paused,
-                    ..
-                } => Some((task, false)),
+                Changed::Task { task, state, .. } if state.waits_for_person() => Some((task, false)),
                 _ => None,
             });
             woken.extend(ended.filter_map(|(task, over)| {
@@ -777,6 +775,9 @@ impl Driver {
         if let Some(key) = &needs.value {
             facts.value = self.row(STATE, key)?;
         }
+        if let Some(id) = needs.approval.filter(|id| state.approval(*id).is_none()) {
+            facts.approval = self.row(APPROVALS, &id.to_bytes())?;
+        }
         if let Some(key) = &needs.old {
             facts.old = self.row(REPLACED, key)?;
         }
@@ -867,6 +868,7 @@ fn table_of(table: facts::Table) -> Table {
         facts::Table::Steps => STEPS,
         facts::Table::State => STATE,
         facts::Table::Replaced => REPLACED,
+        facts::Table::Approvals => APPROVALS,
     }
 }
 

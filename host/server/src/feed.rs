@@ -115,6 +115,7 @@ fn event((position, index): Place, notice: &Notice) -> Event {
         task: None,
         agent: None,
         plugin: None,
+        approval: None,
         reason: None,
     };
     match &notice.what {
@@ -140,6 +141,16 @@ fn event((position, index): Place, notice: &Notice) -> Event {
             event.task = Some(*task);
             event.agent = *agent;
             event.reason = *reason;
+        }
+        Changed::Approval {
+            approval,
+            task,
+            settled,
+        } => {
+            event.kind = Kind::Approval;
+            event.to = crate::read::settled(*settled).to_owned();
+            event.task = Some(*task);
+            event.approval = Some(*approval);
         }
     }
     event

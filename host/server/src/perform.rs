@@ -159,7 +159,7 @@ fn step(driver: &Driver, lease: Lease, number: u64, call: StepCall) -> Result<St
                 None => return Ok(StepReply::Fenced),
             },
         },
-        _ => false,
+        call => call.makes(),
     };
     driver.step(lease, number, call, child)
 }

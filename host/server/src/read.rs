@@ -2,6 +2,7 @@
 
 use skep_rules::{
     agent::{Agent, Phase},
+    approval::{Approval, Item, Settled, Verdict},
     crew_record::{Crew, CrewPhase},
     id::Digest,
     key::PublicKey,
@@ -97,11 +98,12 @@ pub(crate) fn task(task: Task) -> api::task::Task {
         assigned_agent: task.held.map(|held| held.lease.agent).or(task.last_agent),
         run: task.run,
         steps: task.steps,
-        waits: task.wait.map(|wait| api::task::Waits {
+        waits: task.wait.filter(|_| task.asks.is_none()).map(|wait| api::task::Waits {
             tasks: wait.tasks,
             all: wait.all,
             until: wait.until,
         }),
+        approval: task.asks.map(|asks| asks.approval),
         attempts: task.attempts,
         fuel: task.fuel,
         peak_memory_bytes: task.peak_memory.0,
@@ -115,6 +117,34 @@ pub(crate) fn task(task: Task) -> api::task::Task {
         revision: task.revision,
         created_at: task.created,
         ended_at: task.ended,
+    }
+}
+
+/// An approval, open or over.
+pub(crate) fn approval(approval: &Approval) -> api::approval::Approval {
+    let item = |(item, verdict): (&Item, Option<&Verdict>)| api::approval::Item {
+        name: item.name.clone(),
+        arguments: item.arguments.clone(),
+        parsed: item.parsed,
+        verdict: verdict.cloned(),
+    };
+    api::approval::Approval {
+        approval_id: approval.id,
+        task: approval.task,
+        crew: approval.crew,
+        point: approval.point,
+        action: approval.action.clone(),
+        question: approval.question.clone(),
+        items: approval.decided().map(item).collect(),
+        component: approval.component,
+        digest: approval.digest,
+        requester: approval.requester.clone(),
+        asked_at: approval.asked,
+        expires_at: approval.until,
+        on_timeout: approval.terms.on_timeout,
+        escalated: approval.escalated,
+        settled: approval.settled.map(|(how, _)| how),
+        settled_at: approval.settled.map(|(_, at)| at),
     }
 }
 
@@ -269,6 +299,16 @@ pub(crate) fn trust(state: &State, now: Time) -> api::key::Trust {
         revoked: metadata.revoked.clone(),
         time: trust.time(now),
         clock_time: now,
+    }
+}
+
+/// What the event stream calls how an approval is over.
+pub(crate) fn settled(settled: Option<Settled>) -> &'static str {
+    match settled {
+        None => "open",
+        Some(Settled::Decided) => "decided",
+        Some(Settled::Expired) => "expired",
+        Some(Settled::Withdrawn) => "withdrawn",
     }
 }
 

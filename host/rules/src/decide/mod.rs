@@ -2,6 +2,7 @@
 //! what is to be done about it. It sees its own events: each is applied as it is decided, by `apply` and nothing else, so that what follows
 //! from it follows in the same decision. A command that is refused is refused before its first event.
 
+mod approval;
 mod assign;
 mod attempt;
 mod crew;
@@ -20,6 +21,7 @@ pub(crate) use step::needs as step_needs;
 pub(crate) use task::blank;
 
 use crate::{
+    approval::Approval,
     audit::AuditEntry,
     command::Command,
     effect::Effect,
@@ -59,6 +61,8 @@ pub enum Reply {
     Fenced,
     /// What became of a step.
     Step(StepReply),
+    /// An approval as it is after a decision.
+    Ruled(Box<Approval>),
 }
 
 /// A decision in the making.
@@ -146,7 +150,9 @@ impl<'a> Decision<'a> {
                 id,
                 seed,
                 by,
-            } => self.by(by).redrive(facts, task, &dependencies, id, seed),
+                points,
+            } => self.by(by).redrive(facts, task, &dependencies, points, id, seed),
+            Command::DecideApproval { approval, ruling, by } => self.by(by).decide_approval(facts, approval, ruling),
             Command::AssembleCrew {
                 crew,
                 agents,

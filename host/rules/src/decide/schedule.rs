@@ -90,7 +90,7 @@ impl Decision<'_> {
             name: name.clone(),
             at: self.now,
         });
-        self.tell_of(Kind::ScheduleDeleted, crew, None, name.as_str());
+        self.tell_of_schedule(Kind::ScheduleDeleted, crew, None, name.as_str());
         Ok(Reply::Done)
     }
 
@@ -136,7 +136,7 @@ impl Decision<'_> {
                 let failure = Failure::new(refused.reason, &refused.message);
                 let detail = format!("{} due at {} ms: {}", schedule.name, due.0, refused.message);
                 self.advance(schedule, Advance::Refused { due, failure }, next);
-                self.tell_of(Kind::ScheduleRefused, &schedule.crew, Some(refused.reason), &detail);
+                self.tell_of_schedule(Kind::ScheduleRefused, &schedule.crew, Some(refused.reason), &detail);
             }
         }
         self.actor = before;
@@ -147,7 +147,7 @@ impl Decision<'_> {
         let until = next.map_or_else(|| "its end".to_owned(), |next| format!("{} ms", next.0));
         let detail = format!("{}: from {} ms to {until}", schedule.name, first.0);
         self.advance(schedule, Advance::Passed { first }, next);
-        self.tell_of(Kind::SchedulePassed, &schedule.crew, None, &detail);
+        self.tell_of_schedule(Kind::SchedulePassed, &schedule.crew, None, &detail);
     }
 
     fn advance(&mut self, schedule: &Schedule, advance: Advance, next: Option<Time>) {
@@ -172,7 +172,7 @@ impl Decision<'_> {
         }
     }
 
-    fn tell_of(&mut self, kind: Kind, crew: &Name, reason: Option<Reason>, detail: &str) {
+    fn tell_of_schedule(&mut self, kind: Kind, crew: &Name, reason: Option<Reason>, detail: &str) {
         let entry = AuditEntry {
             crew: self.state.crew_named(crew).map(|crew| crew.id),
             reason,
@@ -207,7 +207,12 @@ fn due_id(schedule: &Schedule, due: Time) -> TaskId {
 /// What a schedule cannot submit.
 fn template(task: &NewTask) -> Result<(), String> {
     let size = encode(task).len();
-    if !task.dependencies.is_empty() {
+    if task.approval.is_some() {
+        Err(
+            "`approval`: each task of a schedule would need a person anew; have its agent ask (`tasks.ask-approval`)"
+                .to_owned(),
+        )
+    } else if !task.dependencies.is_empty() {
         Err("`dependencies`: what is submitted again and again waits for nothing".to_owned())
     } else if task.ephemeral {
         Err("`durability`: what a schedule submits is durable".to_owned())

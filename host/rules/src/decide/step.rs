@@ -3,9 +3,11 @@
 
 use super::{
     Decision, Reply,
+    approval::{Question, blocker},
     task::{blank, placed},
 };
 use crate::{
+    approval::{Approval, Point},
     crew_record::Member,
     event::{Change, Event},
     facts::{Facts, Needs, Page, Replaced, Table, Write, old_value_key, record_key, value_key},
@@ -36,8 +38,19 @@ enum Verdict {
         all: bool,
         until: Option<Time>,
     },
+    /// It will be, by a person.
+    Ask(Box<Approval>),
     /// It cannot be taken now.
     Refuse(Reason),
+}
+
+impl From<Question> for Verdict {
+    fn from(question: Question) -> Self {
+        match question {
+            Question::Asked(approval) => Verdict::Ask(approval),
+            Question::Answered(result) => Verdict::Answer(result),
+        }
+    }
 }
 
 /// The rows that a step needs.
@@ -115,7 +128,11 @@ impl Decision<'_> {
         };
         let follows = matches!(
             call,
-            StepCall::Spawn(_) | StepCall::Await { .. } | StepCall::Sleep { .. }
+            StepCall::Spawn(_)
+                | StepCall::Await { .. }
+                | StepCall::Sleep { .. }
+                | StepCall::AskApproval(_)
+                | StepCall::RaiseBlocker { .. }
         );
         let reply = match self.verdict(facts, &lease, call, child) {
             Verdict::Answer(result) => {
@@ -133,6 +150,10 @@ impl Decision<'_> {
                     until,
                 };
                 self.move_task(lease.task, Change::Waits(wait));
+                StepReply::Waiting
+            }
+            Verdict::Ask(approval) => {
+                self.ask(*approval, asked);
                 StepReply::Waiting
             }
             Verdict::Refuse(reason) => StepReply::Refused(reason),
@@ -164,6 +185,11 @@ impl Decision<'_> {
                     all: false,
                     until: Some(until),
                 };
+            }
+            StepCall::AskApproval(request) => return self.question(lease, request, Point::Action, child).into(),
+            StepCall::RaiseBlocker { question, expires } => {
+                let request = blocker(question, expires);
+                return self.question(lease, request, Point::Blocker, child).into();
             }
             StepCall::ReadArtifact {
                 refused: Some(reason), ..

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Decision, Reply};
+use super::{Decision, Reply, approval};
 use crate::{
     agent::Failure,
     command::{Idempotency, NewTask},
@@ -192,6 +192,7 @@ impl Decision<'_> {
             roles: new.roles,
             check: new.check,
             ephemeral: new.ephemeral,
+            points: new.approval,
             seed: new.seed,
             order: self.state.next_order() + index,
             created: self.now,
@@ -316,13 +317,17 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         on_failure: OnFailure::default(),
         redrives: None,
         hold: None,
+        points: None,
+        asks: None,
+        always: Vec::new(),
     }
 }
 
-/// READY where there is nothing to wait for. A dependency that failed before the task came is found by what follows the decision.
+/// READY where there is nothing to wait for, a person included. A dependency that failed before the task came is found by what follows the decision.
 pub(super) fn placed(task: Task) -> Task {
     let failed = task.settled.iter().any(|end| end.output.is_err());
-    match task.dependencies.is_empty() && !failed {
+    let asks = task.points.is_some_and(|points| points.before.is_some());
+    match task.dependencies.is_empty() && !failed && !asks {
         true => Task {
             state: TaskState::Ready,
             queued: Some(task.created),
@@ -364,6 +369,8 @@ fn bounds(task: &NewTask) -> Result<(), String> {
         Err("an ephemeral task is lost with the host and cannot be kept as a dead letter".to_owned())
     } else {
         task.retry.check()?;
-        task.timeouts.check()
+        task.timeouts.check()?;
+        let points = task.approval.as_ref();
+        points.map_or(Ok(()), |points| approval::points(points, task.ephemeral))
     }
 }

@@ -95,6 +95,7 @@ impl Decision<'_> {
                 self.move_task(task.id, Change::Lost);
                 self.run(RunnerCommand::Cancel { lease: held.lease });
             }
+            None if task.asks.is_some() => task.asks.into_iter().for_each(|asks| self.expire(task.id, asks)),
             None if task.wait.is_some() => self.wake(task.id),
             None => self.move_task(task.id, Change::Ready),
         }

@@ -7,9 +7,10 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     agent::Agent,
+    approval::Approval,
     crew_record::{Crew, CrewPhase, Member},
     event::Event,
-    id::{AgentId, CrewId, Digest, Name, PluginName, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, Name, PluginName, TaskId},
     index::{Index, Tasks},
     key::KeyId,
     plugin::Plugin,
@@ -89,6 +90,8 @@ pub(crate) enum Key {
     DeadLetters,
     #[n(90)]
     Schedule(#[n(0)] Name, #[n(1)] Name),
+    #[n(100)]
+    Approval(#[n(0)] ApprovalId),
 }
 
 /// What memory keeps of a task's record: the last steps. Those before are in their table.
@@ -137,6 +140,8 @@ pub struct State {
     schedules: BTreeMap<(Name, Name), Schedule>,
     /// When which of them is due whose crew is live. A function of the records, as the index is.
     due: BTreeSet<(Time, Name, Name)>,
+    /// What people are asked and have not decided.
+    approvals: BTreeMap<ApprovalId, Approval>,
     pub(crate) index: Index,
     /// Beyond the place of every task that was accepted since the start.
     next_order: u64,
@@ -179,6 +184,7 @@ impl State {
                 Key::Latest => state.trust.latest = decode::<Time>("a time", &value)?,
                 Key::Tail(id) => drop(state.tails.insert(id, decode("a record", &value)?)),
                 Key::DeadLetters => state.dead = decode::<Vec<TaskId>>("the dead letters", &value)?.into(),
+                Key::Approval(id) => drop(state.approvals.insert(id, decode("an approval", &value)?)),
                 Key::Namespace(ref name) => {
                     let namespace = decode("a namespace", &value)?;
                     state.namespaces.insert(name.clone(), namespace);
@@ -221,6 +227,7 @@ impl State {
                 Key::DeadLetters => Some(encode(&self.dead.iter().copied().collect::<Vec<_>>())),
                 Key::Namespace(name) => self.namespaces.get(name).map(encode),
                 Key::Schedule(crew, name) => self.schedule(crew, name).map(encode),
+                Key::Approval(id) => self.approvals.get(id).map(encode),
             };
             let encoded = encode(&key);
             match value {
@@ -457,6 +464,17 @@ impl State {
     /// The names of crews that have, or had, state.
     pub fn namespaces(&self) -> impl ExactSizeIterator<Item = (&Name, &Namespace)> {
         self.namespaces.iter()
+    }
+
+    /// What a person is asked and has not decided.
+    #[must_use]
+    pub fn approval(&self, id: ApprovalId) -> Option<&Approval> {
+        self.approvals.get(&id)
+    }
+
+    /// What people are asked and have not decided, in the order of the ids, which is that of their age.
+    pub fn approvals(&self) -> impl ExactSizeIterator<Item = &Approval> {
+        self.approvals.values()
     }
 
     /// How the children ended that a step tells of, as far as they are in memory: those of a live task are.

@@ -118,6 +118,7 @@ impl World {
                 let last = record.last().unwrap();
                 self.saw(match last.step.result {
                     StepResult::Done => "woken by time",
+                    StepResult::Decided(_) => "woken by a person, or for want of one",
                     _ => "woken by a child",
                 });
                 kept.give(last);
@@ -437,6 +438,7 @@ impl World {
                 _ => panic!("{name} was refused for {reason}"),
             },
             (StepName::Spawn, _) => self.saw("spawned"),
+            (StepName::AskApproval, StepResult::Decided(_)) => self.saw("approved for the whole run"),
             _ => {}
         }
     }

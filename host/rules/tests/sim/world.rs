@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_rules::{
     agent::{Agent, Phase},
+    approval::Points,
     audit::{AuditEntry, Kind},
     command::{Command, Consent, Idempotency, NewTask},
     crew::CrewManifest,
@@ -13,7 +14,7 @@ use skep_rules::{
     event::Event,
     facts::{Facts, Table},
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, TaskId},
     key::PublicKey,
     lifecycle::{Hold, OnFailure, Request},
     limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
@@ -37,6 +38,7 @@ use crate::{
     faults::{Luck, ROLES},
     invariants,
     ledger::Ledger,
+    people::{self, People},
     runner::Runner,
 };
 
@@ -59,6 +61,9 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "archived dependency",
     "FAILED agent",
     "PAUSED",
+    "AWAITING_APPROVAL",
+    "BLOCKED",
+    "REJECTED",
     "resumed",
     "QUARANTINED agent",
     "new version",
@@ -128,6 +133,7 @@ pub(crate) struct World {
     pub(crate) runner: Runner,
     pub(crate) ledger: Ledger,
     calendar: Calendar,
+    pub(crate) people: People,
     /// Attempts that were overtaken, as the audit log was told.
     pub(crate) fenced: usize,
     /// When an index revoked a file.
@@ -162,6 +168,7 @@ impl World {
             runner: Runner::default(),
             ledger: Ledger::default(),
             calendar: Calendar::default(),
+            people: People::default(),
             fenced: 0,
             fell: BTreeMap::new(),
             draining: BTreeMap::new(),
@@ -197,7 +204,8 @@ impl World {
             17..=18 => self.cancel(),
             19 => self.drain(),
             20..=59 => self.deliver(),
-            60..=69 => self.work(),
+            60..=65 => self.work(),
+            66..=69 => self.decide(),
             70..=79 => self.pass(),
             80..=92 => self.sync(),
             93..=95 => self.checkpoint(),
@@ -232,6 +240,10 @@ impl World {
                 self.cancel_paused();
             }
             self.let_work();
+            // People answer some of what they are asked, the rest expires.
+            if self.luck.percent(50) {
+                self.decide();
+            }
             if let Some(wake) = self.shard.next_wake(self.now) {
                 self.now = self.now.max(wake);
             }
@@ -255,6 +267,7 @@ impl World {
         for what in self.calendar.check() {
             self.saw(what);
         }
+        self.check_decisions();
         self.replay_is_the_same();
     }
 
@@ -297,6 +310,10 @@ impl World {
                 .and_then(|key| self.disk.row(Table::Replaced, &key))
                 .map(|row| minicbor::decode(&row).unwrap()),
             page: needs.page.map(|page| self.disk.page(&page)).unwrap_or_default(),
+            approval: needs
+                .approval
+                .and_then(|id| self.disk.row(Table::Approvals, &id.to_bytes()))
+                .map(|row| minicbor::decode(&row).unwrap()),
         };
         let before = self.shard.position();
         match self.shard.submit(self.now, &facts, command) {
@@ -320,6 +337,7 @@ impl World {
         self.note_fenced(&output);
         self.note_used_up(&output);
         self.calendar.note(&output);
+        self.note_questions(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
@@ -413,6 +431,9 @@ impl World {
     fn sync_some(&mut self, batches: usize) {
         let durable = self.disk.sync(batches);
         for notice in self.shard.durable(durable).into_iter().flat_map(|(_, notices)| notices) {
+            if let Changed::Approval { settled, .. } = notice.what {
+                self.saw(people::name_of(settled));
+            }
             let Changed::Task { task, state, .. } = notice.what else {
                 continue;
             };
@@ -494,10 +515,17 @@ impl World {
         self.start_again();
     }
 
+    /// The host dies, and the disk has kept everything.
+    pub(crate) fn die(&mut self) {
+        self.sync_all();
+        self.start_again();
+    }
+
     fn start_again(&mut self) {
         self.disk.crash();
         self.ledger.crash(self.disk.durable());
         self.calendar.crash(self.disk.durable());
+        self.people.crash(self.disk.durable());
         self.owed.clear();
         drop(self.come_up());
     }
@@ -533,6 +561,7 @@ impl World {
         self.disk.append(&output);
         self.sync_all();
         self.ledger.check_state(&self.disk, &self.shard);
+        self.check_decisions();
         output.effects.into_iter().for_each(|effect| self.told(effect));
         let accepted: Vec<TaskId> = self.accepted.iter().copied().collect();
         for id in accepted {
@@ -581,6 +610,7 @@ impl World {
         assert!(live.namespaces().eq(replayed.namespaces()));
         assert!(live.schedules().eq(replayed.schedules()));
         assert_eq!(live.next_due(), replayed.next_due());
+        assert!(live.approvals().eq(replayed.approvals()));
         for task in live.tasks() {
             assert_eq!(live.tail(task.id), replayed.tail(task.id), "{task:?}");
         }
@@ -828,7 +858,7 @@ impl World {
                 assert!(all(&|_| false));
             }
             Request::Pause => {
-                assert!(all(&|task| task.state == TaskState::Paused));
+                assert!(all(&|task| task.state.waits_for_person()));
                 self.saw("paused by a person");
             }
             Request::Reprioritise(priority) => {
@@ -861,12 +891,19 @@ impl World {
         };
         let live = live(letter.crew);
         let id = TaskId::new(self.luck.wide(), 1);
+        let mut anew = |id: Option<ApprovalId>| id.map(|_| ApprovalId::new(self.luck.wide(), 1));
+        let points = letter.points.map(|points| Points {
+            before: anew(points.before),
+            after: anew(points.after),
+            ..points
+        });
         let command = Command::RedriveTask {
             task,
             dependencies: letter.dependencies.clone(),
             id,
             seed: self.luck.draw(),
             by: "sim".into(),
+            points,
         };
         match self.submit(command.clone()) {
             Ok(reply) => {
@@ -1028,6 +1065,7 @@ impl World {
             .collect();
         let ephemeral = self.luck.percent(25);
         NewTask {
+            approval: self.points().filter(|_| !ephemeral || self.luck.percent(5)),
             id: TaskId::new(self.luck.wide(), 1),
             seed: self.luck.draw(),
             description: "a task".into(),

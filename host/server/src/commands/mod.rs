@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(crate) mod agent;
+pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod build;
@@ -115,6 +116,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Key(command) => key::run(&context, &command),
         Command::Crew(command) => crew::run(&context, &command),
         Command::Task(command) => task::run(&context, &command),
+        Command::Approval(command) => approval::run(&context, &command),
         Command::Replay(args) => replay::run(&context, &args),
         Command::State(command) => state::run(&context, &command),
         Command::Agent(command) => agent::run(&context, &command),

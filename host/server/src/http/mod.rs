@@ -52,6 +52,8 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::tasks::tree))
         .routes(routes!(route::tasks::logs))
         .routes(routes!(route::tasks::redrive))
+        .routes(routes!(route::approvals::list, route::approvals::decide))
+        .routes(routes!(route::approvals::show))
         .routes(routes!(route::records::steps))
         .routes(routes!(route::records::export))
         .routes(routes!(route::state::list))

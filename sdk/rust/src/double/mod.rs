@@ -1,7 +1,7 @@
 //! Stand-ins for the host when an agent runs natively, in its author's unit tests.
 //!
 //! Each thread has a host of its own, so tests do not see each other. Artifacts live in memory; their digests are stable and unique but
-//! not SHA-256. State lives in memory with its revisions; children are kept and end as the test says; sleeping takes no time. Nothing is recorded:
+//! not SHA-256. State lives in memory with its revisions; children are kept and end, and people decide and answer, as the test says; sleeping takes no time. Nothing is recorded:
 //! whether an agent does the same again is for a host to say. Grants and quotas are not played; the sizes of blobs, pieces, keys and values are.
 
 use std::{
@@ -16,7 +16,7 @@ use crate::{
     context::Identity,
     heartbeat::Directive,
     log::Level,
-    tasks::{Child, End, present},
+    tasks::{Child, End, Item, Request, present},
 };
 
 pub(crate) mod state;
@@ -44,6 +44,10 @@ struct Host {
     ends: Option<tasks::Ends>,
     /// Milliseconds since 1970.
     sleeps: Vec<u64>,
+    requests: Vec<Request>,
+    decides: Option<tasks::Decides>,
+    questions: Vec<String>,
+    answers: Option<tasks::Answers>,
 }
 
 thread_local! {
@@ -63,6 +67,10 @@ thread_local! {
         children: Vec::new(),
         ends: None,
         sleeps: Vec::new(),
+        requests: Vec::new(),
+        decides: None,
+        questions: Vec::new(),
+        answers: None,
     });
 }
 
@@ -101,6 +109,26 @@ pub fn end_children(ends: impl FnMut(&Child) -> Option<End> + 'static) {
 pub fn sleeps() -> Vec<SystemTime> {
     let time = |since: &u64| UNIX_EPOCH + Duration::from_millis(*since);
     HOST.with_borrow(|host| host.sleeps.iter().map(time).collect())
+}
+
+/// What people have been asked to approve on this thread so far.
+pub fn requests() -> Vec<Request> {
+    HOST.with_borrow(|host| host.requests.clone())
+}
+
+/// What people decide on this thread from now on, item by item. Until this is called nobody does, and asking fails the test.
+pub fn decide(decides: impl FnMut(&Request, &Item) -> bool + 'static) {
+    HOST.with_borrow_mut(|host| host.decides = Some(Box::new(decides)));
+}
+
+/// The blockers that were raised on this thread so far.
+pub fn questions() -> Vec<String> {
+    HOST.with_borrow(|host| host.questions.clone())
+}
+
+/// What people answer on this thread from now on; `None` declines. Until this is called nobody does, and raising a blocker fails the test.
+pub fn answer(answers: impl FnMut(&str) -> Option<String> + 'static) {
+    HOST.with_borrow_mut(|host| host.answers = Some(Box::new(answers)));
 }
 
 /// Runs a part of an agent that may end in [`continue_with`](crate::tasks::continue_with): what it returned, or the input of the next run.

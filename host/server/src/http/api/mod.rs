@@ -2,6 +2,7 @@
 //! 1970-01-01 UTC. What a client sends refuses unknown fields; what the host sends may grow.
 
 pub mod agent;
+pub mod approval;
 pub mod audit;
 pub mod content;
 pub mod crew;

@@ -1,6 +1,7 @@
 //! What the routes do, one file per resource.
 
 pub(super) mod agents;
+pub(super) mod approvals;
 mod archive;
 pub(super) mod artifacts;
 pub(super) mod audit;

@@ -14,9 +14,10 @@ use axum::{
 };
 use serde::Deserialize;
 use skep_rules::{
+    approval::{Points, Terms},
     command::{Command, Idempotency, NewTask},
     decide::Reply,
-    id::{AgentId, CrewId, Digest, PluginName, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, PluginName, TaskId},
     lifecycle::Request,
     limits::{MAX_LOG_PAGE, MAX_SUBMISSION},
     plan::Payload,
@@ -146,7 +147,34 @@ pub(super) fn new_task(
         dependencies: dependencies.collect::<Result<_, _>>()?,
         labels: task.labels,
         ephemeral: task.durability == Durability::Ephemeral,
+        approval: task.approval.map(|asked| points(asked, draw, now)).transpose()?,
     })
+}
+
+/// The points of a task; where a person is asked at one, the approval has an id already.
+fn points(asked: api::task::Approval, draw: &mut Draw, now: Time) -> Result<Points, Error> {
+    Ok(Points {
+        before: approval_id(asked.before, draw, now)?,
+        after: approval_id(asked.after, draw, now)?,
+        terms: Terms {
+            expires: asked.expires,
+            on_timeout: asked.on_timeout,
+        },
+    })
+}
+
+/// The same points of another task: a person is asked anew.
+fn redrawn(points: Points, draw: &mut Draw, now: Time) -> Result<Points, Error> {
+    Ok(Points {
+        before: approval_id(points.before.is_some(), draw, now)?,
+        after: approval_id(points.after.is_some(), draw, now)?,
+        ..points
+    })
+}
+
+fn approval_id(asked: bool, draw: &mut Draw, now: Time) -> Result<Option<ApprovalId>, Error> {
+    let drawn = asked.then(|| draw.uuid(now)).transpose()?;
+    Ok(drawn.map(|uuid| ApprovalId::new(uuid, SHARD)))
 }
 
 fn idempotency(headers: &HeaderMap, body: &Body) -> Answer<Option<Idempotency>> {
@@ -398,6 +426,7 @@ pub(crate) async fn redrive(State(shared): State<Arc<Shared>>, Path(text): Path<
             id: TaskId::new(draw.uuid(now)?, SHARD),
             seed: draw.seed()?,
             by: ADMIN.to_owned(),
+            points: letter.points.map(|points| redrawn(points, draw, now)).transpose()?,
         })
     })?;
     let Reply::Submitted { tasks, .. } = decided.reply else {
