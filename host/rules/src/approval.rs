@@ -456,6 +456,9 @@ mod tests {
         request.fits()
     }
 
+    /// What is wrong, and how it comes to be.
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Request));
+
     #[test]
     fn a_request_has_its_bounds() {
         let item = |name: &str, bytes: usize| Item::new(name.into(), "x".repeat(bytes));
@@ -467,7 +470,7 @@ mod tests {
             |request| request.items = (0..MAX_APPROVAL_ITEMS).map(|n| item(&n.to_string(), 1)).collect()
         ));
         assert!(request(|request| request.terms.expires = Some(MIN_APPROVAL_LIFE)));
-        let cases: [(&str, &dyn Fn(&mut Request)); 12] = [
+        let cases: [Case<'_>; 12] = [
             ("no action", &|request| request.action.clear()),
             ("a long action", &|request| request.action.push('a')),
             ("a control character", &|request| request.action = "a\u{1b}[2J".into()),

@@ -7,12 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use skep_rules::{
-    id::TaskId,
-    quantity::Millis,
-    state::State,
-    task::{Task, TaskState},
-};
+use skep_rules::{id::TaskId, quantity::Millis, state::State, task::Task};
 use skep_store::{Position, Range};
 
 use super::blocking;
