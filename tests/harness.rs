@@ -426,6 +426,20 @@ impl Host {
         self.send(method, path, &headers[..most], &bytes)
     }
 
+    /// The audit entries of a kind, the oldest first.
+    pub(crate) fn audited(&self, kind: &str) -> Vec<Value> {
+        let (mut told, mut from) = (Vec::new(), "1".to_owned());
+        loop {
+            let page = self.get(&format!("/v1/audit?from={from}"));
+            let entries = page["items"].as_array().unwrap().iter().map(|row| row["entry"].clone());
+            told.extend(entries.filter(|entry| entry["kind"] == kind));
+            match page["next"].as_str() {
+                Some(next) => from = next.to_owned(),
+                None => return told,
+            }
+        }
+    }
+
     pub(crate) fn get(&self, path: &str) -> Value {
         let answer = self.call("GET", path, &Value::Null);
         assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));

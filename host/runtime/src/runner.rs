@@ -606,7 +606,7 @@ mod tests {
     use skep_rules::{
         plan::{Outcome, Payload},
         quantity::{Fuel, Millis, Size},
-        seam::{Call, TaskView},
+        seam::Call,
     };
 
     use super::*;

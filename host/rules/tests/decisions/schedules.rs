@@ -1,11 +1,12 @@
 //! Schedules: what is refused, what comes when, and what becomes of due times that nobody was there for.
 
 use skep_rules::{
+    approval::{Points, Terms},
     audit::Kind,
     command::{Command, NewTask},
     decide::Reply,
     event::Event,
-    id::Digest,
+    id::{ApprovalId, Digest},
     plan::{Artifact, Payload},
     quantity::{Millis, Time},
     reason::Reason,
@@ -106,6 +107,18 @@ fn what_cannot_be_a_schedule_is_refused_by_name() {
             "durable",
         ),
         (cron("@daily"), artifact, Reason::InvalidInput, "artifact"),
+        (
+            cron("@daily"),
+            |task| {
+                task.approval = Some(Points {
+                    before: Some(ApprovalId::new(9 << 16, 0)),
+                    after: None,
+                    terms: Terms::default(),
+                });
+            },
+            Reason::InvalidInput,
+            "`approval`",
+        ),
         (
             cron("@daily"),
             |task| task.input = text(&"x".repeat(64 << 10)),
