@@ -431,7 +431,11 @@ impl Host {
         let (mut told, mut from) = (Vec::new(), "1".to_owned());
         loop {
             let page = self.get(&format!("/v1/audit?from={from}"));
-            let entries = page["items"].as_array().unwrap().iter().map(|row| row["entry"].clone());
+            let entries = page["items"]
+                .as_array()
+                .expect("a page has items")
+                .iter()
+                .map(|row| row["entry"].clone());
             told.extend(entries.filter(|entry| entry["kind"] == kind));
             match page["next"].as_str() {
                 Some(next) => from = next.to_owned(),

@@ -144,6 +144,7 @@ fn every_request_has_its_command() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the promise is one of time")]
 fn a_task_that_is_worn_out_waits_for_a_person_and_so_does_nobody_else() {
     let host = host(1);
     let began = Instant::now();
@@ -272,6 +273,7 @@ fn time_ends_what_takes_too_long() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the promise is one of time")]
 fn a_cancellation_reaches_the_leaves_of_a_tree_within_a_second() {
     let host = Host::start();
     host.install(&plugin("plans", PLANS, "[provides]\nroles = [\"planner\"]\n"))

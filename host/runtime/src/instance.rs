@@ -64,6 +64,10 @@ pub struct Ended {
 
 /// What became of an attempt that ran.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and it is taken apart at once"
+)]
 pub enum Ran {
     /// It has ended.
     Ended(Ended),

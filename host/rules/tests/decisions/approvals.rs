@@ -732,7 +732,8 @@ fn an_agent_that_cannot_go_on_is_told_what_a_person_says() {
 /// What takes a task away while people are asked takes the question back.
 #[test]
 fn a_question_goes_with_its_task() {
-    let ends: [(&str, TaskState, fn(&mut Bench, TaskId)); 3] = [
+    type Ends = fn(&mut Bench, TaskId);
+    let ends: [(&str, TaskState, Ends); 3] = [
         ("cancelled", TaskState::Cancelled, |bench, id| {
             let by = "tests".to_owned();
             bench.ask(Command::CancelTask { task: id, by }).unwrap();

@@ -809,7 +809,7 @@ impl World {
         let paused = self.paused();
         if let Some(task) = self.luck.pick(&paused).copied() {
             let by = "sim".to_owned();
-            let hold = self.shard.state().task(task).and_then(|task| task.hold.clone());
+            let hold = self.shard.state().task(task).and_then(|task| task.hold);
             self.submit(Command::ResumeTask { task, by }).unwrap();
             self.saw("resumed");
             if matches!(hold, Some(Hold::Person(_))) {
