@@ -95,6 +95,9 @@ pub enum Kind {
     /// The host stopped in order; the detail is how many attempts were given back, to go on at the next start.
     #[n(40)]
     HostStopped,
+    /// A message that was accepted is not received any more: its time is over, its retries are, or nobody listens; the detail is its id and subject.
+    #[n(80)]
+    MessageDead,
 }
 
 /// One entry of the audit log.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     agent::{Agent, Phase},
     crew_record::{Crew, CrewPhase},
-    id::{AgentId, CrewId, Digest, Role, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, Role, TaskId},
     quantity::Time,
     seam::Export,
     task::{Task, TaskState, Wait},
@@ -27,7 +27,12 @@ pub(crate) struct Need {
     pub(crate) check: bool,
     /// This component only: it has made the record.
     pub(crate) pinned: Option<Digest>,
+    /// The lane of a message, and that of all tasks. Below all of them in what nothing is queued for.
+    pub(crate) lane: u8,
 }
+
+/// The lane of all tasks that are no messages: that of a message of medium priority.
+const TASKS: u8 = 1;
 
 impl Need {
     /// Anybody who has this export.
@@ -39,6 +44,7 @@ impl Need {
             except: None,
             check: false,
             pinned: None,
+            lane: 0,
         }
     }
 
@@ -46,15 +52,17 @@ impl Need {
         match task.export() {
             Export::Checker => Need {
                 except: task.executed_by,
+                lane: TASKS,
                 ..Need::any(Export::Checker)
             },
-            export @ (Export::Executor | Export::Planner) => Need {
+            export @ (Export::Executor | Export::Planner | Export::Mailbox) => Need {
                 export,
                 agent: task.agent,
                 roles: task.roles.clone(),
                 except: None,
                 check: task.check && export == Export::Executor,
                 pinned: task.pinned,
+                lane: task.delivery.as_ref().map_or(TASKS, |delivery| delivery.priority as u8),
             },
         }
     }
@@ -105,6 +113,12 @@ pub(crate) struct Index {
     blocked: BTreeMap<TaskId, usize>,
     /// PENDING tasks whose dependencies have all ended, or one of them badly.
     pub(crate) ripe: BTreeSet<TaskId>,
+    /// Deliveries to an agent that have not ended.
+    mailboxes: BTreeMap<AgentId, usize>,
+    /// Those that are ordered by a key, in their order.
+    keyed: BTreeMap<(AgentId, String), Queue>,
+    /// Deliveries of a message that are in memory.
+    deliveries: BTreeMap<MessageId, usize>,
     /// How many children of a task have not ended.
     open_parts: BTreeMap<TaskId, usize>,
     /// WAITING tasks whose children have all ended.
@@ -275,7 +289,17 @@ impl Index {
     /// A task that is new to the index.
     pub(crate) fn accept_task(&mut self, task: &Task, tasks: &Tasks) {
         self.tasks_of.insert((task.crew, task.id));
+        if let Some(delivery) = &task.delivery {
+            *self.deliveries.entry(delivery.message).or_default() += 1;
+        }
         if !task.state.is_ended() {
+            if let (Some(delivery), Some(agent)) = (&task.delivery, task.agent) {
+                *self.mailboxes.entry(agent).or_default() += 1;
+                if let Some(key) = &delivery.key {
+                    let queue = self.keyed.entry((agent, key.clone())).or_default();
+                    queue.insert((task.order, task.id));
+                }
+            }
             *self.open_tree.entry(task.root).or_default() += 1;
             self.closed.remove(&task.root);
             if let Some(parent) = task.parent {
@@ -319,6 +343,7 @@ impl Index {
         }
         let wait = task.wait.as_ref().and_then(|wait| wait.until);
         self.timers.extend(task.not_before.or(wait).map(|time| (time, task.id)));
+        self.timers.extend(task.expires().map(|time| (time, task.id)));
         if queued(task) {
             let queue = self.demand.entry((task.crew, Need::of(task))).or_default();
             queue.insert((task.order, task.id));
@@ -336,7 +361,7 @@ impl Index {
         self.loose.remove(&(task.crew, task.id));
         let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
         let wait = task.wait.as_ref().and_then(|wait| wait.until);
-        for time in ack.into_iter().chain(task.not_before).chain(wait) {
+        for time in ack.into_iter().chain(task.not_before).chain(wait).chain(task.expires()) {
             self.timers.remove(&(time, task.id));
         }
         if queued(task) {
@@ -372,6 +397,22 @@ impl Index {
         }
     }
 
+    /// Deliveries to an agent that have not ended.
+    pub(crate) fn mailbox_of(&self, agent: AgentId) -> usize {
+        self.mailboxes.get(&agent).copied().unwrap_or(0)
+    }
+
+    /// The last delivery to an agent under a key that has not ended.
+    pub(crate) fn last_keyed(&self, agent: AgentId, key: &str) -> Option<TaskId> {
+        let queue = self.keyed.get(&(agent, key.to_owned()))?;
+        queue.last().map(|(_, task)| *task)
+    }
+
+    /// Whether a delivery of a message is in memory.
+    pub(crate) fn is_delivered(&self, message: MessageId) -> bool {
+        self.deliveries.contains_key(&message)
+    }
+
     /// Whether a live task depends on this one.
     pub(crate) fn is_depended_on(&self, task: TaskId) -> bool {
         self.dependents.contains_key(&task)
@@ -379,6 +420,18 @@ impl Index {
 
     /// What follows for others from the end of a task.
     pub(crate) fn end_task(&mut self, task: &Task, tasks: &Tasks) {
+        if let (Some(delivery), Some(agent)) = (&task.delivery, task.agent) {
+            take_one(&mut self.mailboxes, agent);
+            if let Some(key) = &delivery.key {
+                let key = (agent, key.clone());
+                if let Some(queue) = self.keyed.get_mut(&key) {
+                    queue.remove(&(task.order, task.id));
+                    if queue.is_empty() {
+                        self.keyed.remove(&key);
+                    }
+                }
+            }
+        }
         for dependency in &task.dependencies {
             if let Some(dependents) = self.dependents.get_mut(dependency) {
                 dependents.remove(&task.id);
@@ -417,6 +470,9 @@ impl Index {
     pub(crate) fn forget_task(&mut self, task: &Task) {
         self.tasks_of.remove(&(task.crew, task.id));
         self.closed.remove(&task.id);
+        if let Some(delivery) = &task.delivery {
+            take_one(&mut self.deliveries, delivery.message);
+        }
     }
 
     /// A child ended of which its parent may wait.

@@ -21,6 +21,7 @@ pub mod key;
 pub mod lease;
 pub mod limits;
 pub mod manifest;
+pub mod message;
 pub mod metadata;
 pub mod observed;
 mod once;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{AgentId, CrewId, TaskId},
-    limits::LEASE,
+    limits::{LANE_WEIGHTS, LEASE},
     quantity::Time,
     seam::Lease,
 };
@@ -24,6 +24,8 @@ pub struct Observed {
     pub(crate) condemned: BTreeSet<AgentId>,
     /// Agents of revoked plugins that may finish what they have, by the time when that is over.
     pub(crate) drained: BTreeMap<Time, BTreeSet<AgentId>>,
+    /// Whose turn it is among the lanes of a crew, as far as several compete.
+    turns: BTreeMap<CrewId, [i32; LANE_WEIGHTS.len()]>,
     /// The host takes plugins that nobody signed.
     pub(crate) unsigned: bool,
 }
@@ -90,6 +92,35 @@ impl Observed {
         expired
     }
 
+    /// The lane whose turn it is among those of a crew in which something waits: over fifteen turns each as often as it weighs, spread evenly.
+    pub(crate) fn turn(&mut self, crew: CrewId, waits: [bool; LANE_WEIGHTS.len()]) -> Option<usize> {
+        let only = waits.iter().position(|waits| *waits)?;
+        if waits.iter().filter(|waits| **waits).count() == 1 {
+            return Some(only);
+        }
+        let credits = self.turns.entry(crew).or_default();
+        let mut total = 0;
+        for ((credit, weight), waits) in credits.iter_mut().zip(LANE_WEIGHTS).zip(waits) {
+            if waits {
+                *credit += weight;
+                total += weight;
+            }
+        }
+        let waiting = credits
+            .iter_mut()
+            .zip(waits)
+            .enumerate()
+            .filter(|(_, (_, waits))| *waits);
+        let (lane, (credit, _)) = waiting.max_by_key(|(_, (credit, _))| **credit)?;
+        *credit -= total;
+        Some(lane)
+    }
+
+    /// A crew has stopped.
+    pub(crate) fn forget_crew(&mut self, crew: CrewId) {
+        self.turns.remove(&crew);
+    }
+
     /// When to look at the leases again.
     pub(crate) fn next_look(&self) -> Option<Time> {
         self.looks.first().map(|(time, _)| *time)
@@ -107,5 +138,37 @@ impl Observed {
     #[must_use]
     pub fn last_seen(&self, task: TaskId) -> Option<Time> {
         self.seen.get(&task).map(|seen| seen.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_have_their_turns_by_weight_and_none_is_left_out() {
+        let crew = CrewId::new(1 << 16, 0);
+        let mut observed = Observed::default();
+        let mut turns = [0; 4];
+        let mut last_low = 0;
+        for at in 0..150 {
+            let lane = observed.turn(crew, [true; 4]).unwrap();
+            turns[lane] += 1;
+            if lane == 0 {
+                assert!(
+                    at - last_low <= 15,
+                    "the lowest lane has waited from {last_low} to {at}"
+                );
+                last_low = at;
+            }
+        }
+        assert_eq!(turns, [10, 20, 40, 80]);
+        assert_eq!(observed.turn(crew, [false, true, false, false]), Some(1));
+        assert_eq!(observed.turn(crew, [false; 4]), None);
+        let mut other = Observed::default();
+        let pair: Vec<_> = (0..6)
+            .map(|_| other.turn(crew, [false, true, true, false]).unwrap())
+            .collect();
+        assert_eq!(pair.iter().filter(|lane| **lane == 2).count(), 4);
     }
 }

@@ -95,6 +95,8 @@ reasons! {
     50 RecordFull "record-full": "The record of the task holds all the steps, or bytes, that one may have.", "Have the agent go on with `tasks.continue`, which begins an empty record.";
     51 BudgetExhausted "budget-exhausted": "A budget of the task is used up: its children, its depth, the size of its tree.", "Raise `grants.tasks.children`, or spread the work over more objectives.";
     52 Preempted "preempted": "The attempt gave its task back in order, because its host stops; it does not count.", "Nothing: the task goes on where its record ends.";
+    80 NoListener "no-listener": "Nobody who could receive the message listens to its subject.", "Look at who has a mailbox and which topics `grants.messages.receive` has.";
+    81 MessageExpired "message-expired": "The message was not received before its time was over.", "Send it with a longer time to live, or look at what its receiver waits for.";
 }
 
 impl fmt::Display for Reason {

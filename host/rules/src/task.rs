@@ -14,6 +14,7 @@ use crate::{
     id::{AgentId, CrewId, Digest, NodeName, Role, TaskId},
     lease::Held,
     limits::MAX_TEXT_BYTES,
+    message::Delivery,
     plan::Payload,
     quantity::{Fuel, Size, Time},
     reason::Reason,
@@ -300,6 +301,9 @@ pub struct Task {
     /// What the attempt waits for that gave its lease back.
     #[n(53)]
     pub wait: Option<Wait>,
+    /// It hands a message to a mailbox.
+    #[n(80)]
+    pub delivery: Option<Delivery>,
 }
 
 /// Zero, which is not written.
@@ -322,6 +326,9 @@ pub struct Wait {
     /// Until when.
     #[n(3)]
     pub until: Option<Time>,
+    /// The delivery of its request, where it waits for an answer.
+    #[n(80)]
+    pub request: Option<TaskId>,
 }
 
 impl Task {
@@ -330,6 +337,7 @@ impl Task {
     pub fn export(&self) -> Export {
         match self.state {
             TaskState::Verifying => Export::Checker,
+            _ if self.delivery.is_some() => Export::Mailbox,
             _ if self.plan => Export::Planner,
             _ => Export::Executor,
         }
@@ -356,6 +364,14 @@ impl Task {
     #[must_use]
     pub fn is_split(&self) -> bool {
         self.state == TaskState::Waiting && self.wait.is_none()
+    }
+
+    /// When it is too late to begin it: a message that nobody has begun to receive.
+    #[must_use]
+    pub fn expires(&self) -> Option<Time> {
+        let waits = matches!(self.state, TaskState::Pending | TaskState::Ready | TaskState::RetryWait);
+        let delivery = self.delivery.as_ref().filter(|_| waits && self.steps == 0);
+        delivery.map(|delivery| delivery.expires)
     }
 
     /// The seed of this run: each has its own.

@@ -10,6 +10,7 @@ use crate::{
     id::{AgentId, CrewId, Digest, TaskId},
     index::Need,
     lease::Held,
+    limits::LANE_WEIGHTS,
     reason::Reason,
     seam::{Call, Export, Lease, RunnerCommand},
     state::State,
@@ -64,7 +65,12 @@ impl Decision<'_> {
             if !self.step() {
                 return false;
             }
-            self.lease(task, agent);
+            if self.is_expired(task) {
+                self.expire(task);
+                *ended = true;
+            } else {
+                self.lease(task, agent);
+            }
             let Some((order, head, need)) = heads.get_mut(at) else {
                 break;
             };
@@ -77,29 +83,39 @@ impl Decision<'_> {
         true
     }
 
-    /// The oldest task for which somebody is free, and who that is.
+    /// The oldest task for which somebody is free, of the lane whose turn it is, and who that is.
     fn match_first(
-        &self,
+        &mut self,
         crew: CrewId,
         heads: &[(u64, TaskId, Need)],
         lone: Option<AgentId>,
     ) -> Option<(usize, TaskId, AgentId)> {
-        heads.iter().enumerate().find_map(|(at, (_, task, need))| {
-            let free = |member| {
-                self.state
-                    .index
-                    .free_of(crew, member)
-                    .find(|(.., agent)| admits(need, *agent, lone))
-            };
-            // What was revoked since the last sweep still has free agents; they are given nothing.
-            let members = self
-                .state
-                .members_for(crew, need)
-                .filter(|(_, digest)| !self.state.is_void(*digest));
-            let best = members.filter_map(|(member, _)| free(member)).min();
-            let (.., agent) = best?;
-            Some((at, *task, self.keeper_of(crew, *task, need, lone).unwrap_or(agent)))
-        })
+        let mut found = [None; LANE_WEIGHTS.len()];
+        for (at, (_, task, need)) in heads.iter().enumerate() {
+            let first = found.get_mut(self.lane_of(*task, need.lane));
+            if let Some(first @ None) = first {
+                *first = self.free_for(crew, *task, need, lone).map(|agent| (at, *task, agent));
+            }
+        }
+        let lane = self.observed.turn(crew, found.map(|first| first.is_some()))?;
+        found.get(lane).copied().flatten()
+    }
+
+    /// Who takes a task, if anybody is free who can.
+    fn free_for(&self, crew: CrewId, task: TaskId, need: &Need, lone: Option<AgentId>) -> Option<AgentId> {
+        let free = |member| {
+            self.state
+                .index
+                .free_of(crew, member)
+                .find(|(.., agent)| admits(need, *agent, lone))
+        };
+        // What was revoked since the last sweep still has free agents; they are given nothing.
+        let members = self
+            .state
+            .members_for(crew, need)
+            .filter(|(_, digest)| !self.state.is_void(*digest));
+        let (.., agent) = members.filter_map(|(member, _)| free(member)).min()?;
+        Some(self.keeper_of(crew, task, need, lone).unwrap_or(agent))
     }
 
     /// Whoever had a run that goes on may still keep its instance: it is given the run again if it is free.
@@ -136,7 +152,12 @@ impl Decision<'_> {
             started: false,
             facts: None,
         };
-        let (call, recorded) = (call(task), task.steps);
+        let received = task.delivery.as_ref().map(|delivery| self.receive(delivery));
+        let Some(call) = received.unwrap_or_else(|| Some(call(task))) else {
+            let failure = Failure::new(Reason::HostFault, "its message is not there");
+            return self.move_task(id, Change::Failed(Cause::Own(failure)));
+        };
+        let recorded = task.steps;
         let view = self.view(task);
         let checks = held.export == Export::Checker;
         let begins = recorded == 0 && !checks;
@@ -174,6 +195,7 @@ impl Decision<'_> {
             Export::Executor => "execute",
             Export::Planner => "plan",
             Export::Checker => "check",
+            Export::Mailbox => "receive",
         };
         let mut why = format!("no agent of the crew can {what} it");
         if !need.roles.is_empty() {

@@ -61,6 +61,9 @@ impl Decision<'_> {
         while let Some((id, continues)) = self.over.pop() {
             self.clear(id, continues);
         }
+        while let Some(id) = self.delivered.pop() {
+            self.delivered(id);
+        }
         while let Some(id) = self.suspects.pop() {
             let Some(child) = self.doom_over(id) else {
                 continue;

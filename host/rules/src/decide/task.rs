@@ -66,6 +66,7 @@ impl Decision<'_> {
                 digest: given.digest,
                 tasks: ids.clone(),
                 until: self.now.after(IDEMPOTENCY),
+                message: None,
             };
             self.writes.push(Write {
                 table: Table::Idempotency,
@@ -323,6 +324,7 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         began: None,
         facts: None,
         wait: None,
+        delivery: None,
     }
 }
 

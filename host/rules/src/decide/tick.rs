@@ -78,6 +78,7 @@ impl Decision<'_> {
                 break;
             };
             match task.held.clone() {
+                None if self.is_expired(id) => self.expire(id),
                 Some(held) => {
                     self.move_task(id, Change::Lost);
                     self.run(RunnerCommand::Cancel { lease: held.lease });

@@ -14,6 +14,8 @@ mod ephemeral;
 #[path = "../fixtures/trust.rs"]
 mod fixtures;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod revocation;

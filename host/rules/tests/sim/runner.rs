@@ -238,6 +238,7 @@ impl World {
                         number: attempt.program.taken,
                         call,
                         child: Some(child),
+                        mail: None,
                     };
                     self.runner.mail.push((life, command));
                 }
@@ -307,6 +308,7 @@ impl World {
             number,
             call: StepCall::Clock { alarm: None },
             child: None,
+            mail: None,
         });
     }
 
