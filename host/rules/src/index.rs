@@ -152,6 +152,10 @@ impl Index {
             index.watch(task, tasks);
             index.examine(task.root, tasks);
         }
+        let keys: Vec<(AgentId, String)> = index.keyed.keys().cloned().collect();
+        for key in &keys {
+            index.next_keyed(key, tasks);
+        }
         index
     }
 
@@ -313,7 +317,9 @@ impl Index {
                 self.closed.remove(&root);
             }
         }
-        if task.state == TaskState::Pending {
+        // One that has a key waits for its place in its queue.
+        let keyed = task.delivery.as_ref().is_some_and(|delivery| delivery.key.is_some());
+        if task.state == TaskState::Pending && !keyed {
             let open = |id: &&TaskId| tasks.get(id).is_none_or(|of| !of.state.is_ended());
             let left = task.dependencies.iter().filter(open).count();
             let bad = task
@@ -430,6 +436,7 @@ impl Index {
                         self.keyed.remove(&key);
                     }
                 }
+                self.next_keyed(&key, tasks);
             }
         }
         for dependency in &task.dependencies {
@@ -464,6 +471,15 @@ impl Index {
         }
         take_one(&mut self.open_tree, task.root);
         self.examine(task.root, tasks);
+    }
+
+    /// The first delivery of a key can be received.
+    fn next_keyed(&mut self, key: &(AgentId, String), tasks: &BTreeMap<TaskId, Task>) {
+        let first = self.keyed.get(key).and_then(|queue| queue.first());
+        let waits = |id: &TaskId| tasks.get(id).is_some_and(|task| task.state == TaskState::Pending);
+        if let Some((_, first)) = first.filter(|(_, id)| waits(id)) {
+            self.ripe.insert(*first);
+        }
     }
 
     /// A task that leaves memory.

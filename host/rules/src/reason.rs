@@ -97,6 +97,7 @@ reasons! {
     52 Preempted "preempted": "The attempt gave its task back in order, because its host stops; it does not count.", "Nothing: the task goes on where its record ends.";
     80 NoListener "no-listener": "Nobody who could receive the message listens to its subject.", "Look at who has a mailbox and which topics `grants.messages.receive` has.";
     81 MessageExpired "message-expired": "The message was not received before its time was over.", "Send it with a longer time to live, or look at what its receiver waits for.";
+    82 UnsupportedVersion "unsupported-version": "The message has a version of the envelope that this host does not speak.", "Send it as version 1.0, or update Skep.";
 }
 
 impl fmt::Display for Reason {

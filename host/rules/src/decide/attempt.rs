@@ -345,5 +345,6 @@ fn may_repeat(reason: Reason) -> bool {
             | Reason::UnsupportedImport
             | Reason::CompileLimit
             | Reason::NotAComponent
+            | Reason::MessageExpired
     )
 }

@@ -243,13 +243,15 @@ impl Decision<'_> {
         let one = |((agent, id), index): ((&AgentId, TaskId), u64)| {
             let before = key.as_deref().filter(|_| !message.is_volatile());
             let before = before.and_then(|key| self.state.index.last_keyed(*agent, key));
-            let task = Task {
+            // The first of its key that has not ended is received; the others wait, in their order, however it ends.
+            let state = match before {
+                Some(_) => TaskState::Pending,
+                None => TaskState::Ready,
+            };
+            Task {
                 agent: Some(*agent),
                 description: format!("{} {}", letter.kind, letter.subject),
-                // Whoever comes after it does not mind how it ends.
-                optional: true,
                 max_retries: letter.kind.retries(),
-                dependencies: before.into_iter().collect(),
                 seed: child_seed(message.seq, index),
                 order: self.state.next_order() + index,
                 created: self.now,
@@ -263,11 +265,8 @@ impl Decision<'_> {
                     key: key.clone(),
                     asker,
                 }),
+                state,
                 ..super::task::blank(id, message.crew)
-            };
-            Task {
-                state: super::task::first_state(&task),
-                ..task
             }
         };
         receivers.iter().zip(ids).zip(0..).map(one).collect()

@@ -11,9 +11,7 @@ use crate::{
 
 impl Decision<'_> {
     pub(super) fn view(&self, task: &Task) -> TaskView {
-        // A delivery waits for the one before it, and is not told of it.
-        let before = task.dependencies.iter().filter(|_| task.delivery.is_none());
-        let live = before.filter_map(|id| self.state.task(*id));
+        let live = task.dependencies.iter().filter_map(|id| self.state.task(*id));
         let view = task.view(live.map(Task::end));
         TaskView {
             facts: self.facts_for(task),

@@ -473,11 +473,20 @@ fn messages_of_one_key_come_one_after_the_other() {
     assert_eq!(bench.held(&[first, second, third]), None);
     bench.pass(130_000);
     assert_eq!(bench.held(&[first, second, third]), Some(first));
+    // One that ends in the middle lets nobody overtake.
+    bench
+        .ask(Command::CancelTask {
+            task: second,
+            by: "tests".into(),
+        })
+        .unwrap();
+    assert_eq!(bench.is(third), TaskState::Pending);
+    let second = bench.sent(keyed("a", Priority::Low));
     // However the first one ends, the next one comes.
     bench.end(first, failed(Retry::Never));
-    assert_eq!(bench.held(&[second, third]), Some(second));
-    bench.done(second);
+    assert_eq!(bench.held(&[second, third]), Some(third));
     bench.done(third);
+    bench.done(second);
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Luck {
             Call::Check { .. } if self.percent(75) => End::Finished(Outcome::Accepted),
             Call::Check { .. } => End::Finished(Outcome::Rejected("look again".into())),
             Call::Execute if self.percent(8) => End::Finished(Outcome::Plan(self.plan())),
-            Call::Execute => End::Finished(Outcome::Done(self.payload())),
+            Call::Execute | Call::Receive { .. } => End::Finished(Outcome::Done(self.payload())),
         }
     }
 

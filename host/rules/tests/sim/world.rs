@@ -13,7 +13,7 @@ use skep_rules::{
     event::Event,
     facts::{Facts, Table},
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, TaskId},
     key::PublicKey,
     limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
     manifest::Manifest,
@@ -34,6 +34,7 @@ use crate::{
     faults::{Luck, ROLES},
     invariants,
     ledger::Ledger,
+    post::TOPICS,
     runner::Runner,
 };
 
@@ -88,6 +89,16 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "diverged",
     "full disk",
     "crash while starting",
+    "message",
+    "message again",
+    "message of an agent",
+    "received",
+    "no listener",
+    "dead letter",
+    "message expired",
+    "request answered",
+    "request timed out",
+    "request failed",
 ];
 
 /// What plugins there are, and what they export.
@@ -165,11 +176,13 @@ impl World {
             0..=1 => self.assemble(),
             2..=13 => self.submit_tasks(),
             14 => self.upgrade(),
-            15 => self.revoke(),
+            15 if self.luck.percent(60) => self.revoke(),
+            15 => self.send_message(),
             16 => self.resume(),
             17..=18 => self.cancel(),
             19 => self.drain(),
-            20..=59 => self.deliver(),
+            20..=24 => self.send_message(),
+            25..=59 => self.deliver(),
             60..=69 => self.work(),
             70..=79 => self.pass(),
             80..=92 => self.sync(),
@@ -287,6 +300,7 @@ impl World {
     fn perform(&mut self, output: Output) -> Reply {
         self.note_ephemeral(&output);
         self.note_fenced(&output);
+        self.note_messages(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
@@ -524,6 +538,11 @@ impl World {
         assert!(live.plugins().eq(replayed.plugins()));
         assert_eq!(live.trust(), replayed.trust());
         assert!(live.namespaces().eq(replayed.namespaces()));
+        assert!(
+            live.messages()
+                .filter(|message| !message.is_volatile())
+                .eq(replayed.messages())
+        );
         for task in live.tasks() {
             assert_eq!(live.tail(task.id), replayed.tail(task.id), "{task:?}");
         }
@@ -568,7 +587,7 @@ impl World {
                 void |= self.shard.state().is_void(digest);
                 text.push_str(&format!(
                     "[[agent]]\nname = \"{plugin}\"\nplugin = \"sim/{plugin}@{version}\"\nreplicas = {replicas}\n\
-                     grants = {{ state = {{ quota = \"48KiB\" }}, tasks = {{ children = 3 }} }}\n"
+                     grants = {{ state = {{ quota = \"48KiB\" }}, tasks = {{ children = 3 }}, messages = {TOPICS} }}\n"
                 ));
             }
         }
@@ -839,6 +858,22 @@ impl World {
         }
     }
 
+    /// Deliveries that were told of are tasks that were accepted.
+    pub(crate) fn promise_message(&mut self, message: MessageId, deliveries: Vec<TaskId>) {
+        let kept = deliveries
+            .into_iter()
+            .filter(|id| !self.ephemeral.contains(id))
+            .collect();
+        if self
+            .shard
+            .state()
+            .message(message)
+            .is_none_or(|message| !message.is_volatile())
+        {
+            self.owed.push((self.shard.position(), Promise::Accepted(kept, None)));
+        }
+    }
+
     fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
         let plan = self.luck.percent(35);
         let mut dependencies: Vec<TaskId> = earlier.into_iter().filter(|_| self.luck.percent(40)).collect();
@@ -919,7 +954,7 @@ fn name_of(state: TaskState) -> &'static str {
 fn plugin(name: &str, version: usize) -> Plugin {
     let manifest = format!(
         "[plugin]\nname = \"sim/{name}\"\nversion = \"1.0.{version}\"\n[provides]\nroles = {ROLES:?}\n\
-         [wants]\nstate = {{ quota = \"1MiB\" }}\ntasks = {{ children = 9 }}\n"
+         [wants]\nstate = {{ quota = \"1MiB\" }}\ntasks = {{ children = 9 }}\nmessages = {TOPICS}\n"
     );
     let exports = PLUGINS.iter().find(|(of, _)| *of == name).map(|(_, exports)| *exports);
     Plugin {
