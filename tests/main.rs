@@ -42,6 +42,8 @@ mod fuzz;
 mod install_crash;
 /// `kill -9` at random moments under load, and a ledger of what was promised.
 mod kills;
+/// Messages: who receives them, once and in order.
+mod messages;
 /// The lines of the README, typed.
 mod readme;
 /// What survives `kill -9`.

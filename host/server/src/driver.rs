@@ -286,9 +286,10 @@ impl Driver {
             let crew = state.crew_of(&lease).map(|crew| crew.id);
             let mail = receivers.zip(crew).map(|((letter, one), crew)| {
                 let receivers = state.receivers(crew, letter, one).len();
-                let deliveries = (0..receivers).map(|_| Ok(TaskId::new(draw.uuid(now)?, SHARD)));
+                let deliveries =
+                    (0..receivers).map(|_| -> Result<TaskId, Error> { Ok(TaskId::new(draw.uuid(now)?, SHARD)) });
                 Ok::<_, Error>(Mail {
-                    deliveries: deliveries.collect::<Result<_, Error>>()?,
+                    deliveries: deliveries.collect::<Result<_, _>>()?,
                     message: MessageId::new(draw.uuid(now)?, SHARD),
                 })
             });

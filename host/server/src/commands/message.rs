@@ -93,7 +93,7 @@ fn send(context: &Context, args: &Send) -> Result<Exit> {
     let client = context.client()?;
     let target = match (&args.agent, &args.role) {
         (Some(agent), _) => Some(Target::Agent(agent.clone())),
-        (None, Some(role)) => Some(Target::Role(role.clone())),
+        (None, Some(role)) => Some(Target::Role(role.to_string())),
         (None, None) => None,
     };
     let new = NewMessage {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_rules::{
-    id::{AgentId, CrewId, MessageId, Role, TaskId},
+    id::{AgentId, CrewId, MessageId, TaskId},
     message::{Kind, Priority, Subject},
     quantity::{Millis, Time},
     reason::Reason,
@@ -67,8 +67,7 @@ pub enum Target {
     /// One agent: its name in the crew, or its id.
     Agent(String),
     /// Any one agent that has this role.
-    #[schema(value_type = String)]
-    Role(Role),
+    Role(String),
     /// Everybody who listens to its subject.
     Subscribers,
 }

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use skep_rules::{
     command::{Command, Mail},
     decide::Reply,
-    id::{CrewId, MessageId, TaskId},
-    limits::MAX_MESSAGE_TTL,
+    id::{CrewId, MessageId, Role, TaskId},
+    limits::{MAX_MESSAGE_TTL, MAX_PAGE},
     message::{self, Kept, Letter, Topic},
     plan::Payload,
     reason::Reason,
@@ -47,8 +47,6 @@ use crate::{
 const BATCH: usize = 256;
 /// A sign of life on a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Rows that one page may read past because they do not match.
-const SCAN_BUDGET: usize = 2_000;
 /// The version of the envelope.
 const VERSION: &str = "1.0";
 
@@ -70,11 +68,11 @@ pub(crate) async fn send(State(shared): State<Arc<Shared>>, Query(wait): Query<W
     let decided = driver.accept(|state, draw, now| {
         let crew = extract::crew(state, crew.as_deref())?;
         let receivers = state.receivers(crew, &letter, false).len();
-        let deliveries = (0..receivers).map(|_| Ok(TaskId::new(draw.uuid(now)?, SHARD)));
+        let deliveries = (0..receivers).map(|_| -> Result<TaskId, Error> { Ok(TaskId::new(draw.uuid(now)?, SHARD)) });
         Ok(Command::SendMessage {
             crew,
             mail: Mail {
-                deliveries: deliveries.collect::<Result<_, Error>>()?,
+                deliveries: deliveries.collect::<Result<_, _>>()?,
                 message: MessageId::new(draw.uuid(now)?, SHARD),
             },
             letter,
@@ -134,7 +132,10 @@ fn letter(driver: &Driver, new: NewMessage) -> Answer<Letter> {
         subject: new.subject,
         target: match new.target.unwrap_or(Target::Subscribers) {
             Target::Agent(name) => message::Target::Agent(name),
-            Target::Role(role) => message::Target::Role(role),
+            Target::Role(role) => {
+                let role = role.parse::<Role>();
+                message::Target::Role(role.map_err(|error| Refusal::invalid(format!("`target`: {error}")))?)
+            }
             Target::Subscribers => message::Target::Subscribers,
         },
         body,
@@ -181,7 +182,10 @@ pub(crate) async fn list(
             range.end = std::ops::Bound::Excluded(after.to_bytes().to_vec());
         }
         let (mut items, mut last) = (Vec::new(), None);
-        for (_, row) in driver.store.scan(MESSAGES, &range, SCAN_BUDGET)? {
+        // As many as a page may have, whether they match or not: each may hold 256 KiB.
+        let rows = driver.store.scan(MESSAGES, &range, MAX_PAGE)?;
+        let more = rows.len() == MAX_PAGE;
+        for (_, row) in rows {
             if items.len() == limit {
                 break;
             }
@@ -192,7 +196,7 @@ pub(crate) async fn list(
             }
         }
         let ((), position) = driver.read(|_| ())?;
-        let next = last.filter(|_| items.len() == limit).map(|id| id.to_string());
+        let next = last.filter(|_| more || items.len() == limit).map(|id| id.to_string());
         Ok((Page { items, next }, position))
     })
     .await?;
@@ -367,7 +371,7 @@ fn read(kept: Kept, deliveries: Option<Vec<Delivery>>) -> api::message::Message 
         },
         target: match letter.target {
             message::Target::Agent(name) => Target::Agent(name),
-            message::Target::Role(role) => Target::Role(role),
+            message::Target::Role(role) => Target::Role(role.to_string()),
             message::Target::Subscribers => Target::Subscribers,
         },
         body: content::to_json(&letter.body),
