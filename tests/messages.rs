@@ -135,14 +135,14 @@ fn a_request_is_answered_and_one_without_a_listener_fails_at_once() {
     ] {
         let begun = Instant::now();
         let ask = json!({"do": "ask", "subject": subject, "to": to, "body": {"note": "?"}});
-        assert_eq!(act(&host, &ask), json!({"refused": "Error::NoListener"}));
+        assert_eq!(act(&host, &ask), json!({"refused": "no-listener"}));
         // The whole task, on a busy machine; the time of a request is 5 seconds.
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     }
     let failing = json!({"do": "ask", "subject": "job.question", "to": "rest", "body": {"note": "?", "fail": true}});
-    assert_eq!(act(&host, &failing), json!({"refused": "Error::Failed"}));
+    assert_eq!(act(&host, &failing), json!({"refused": "failed"}));
     let late = json!({"do": "ask", "subject": "job.question", "to": "rest", "ttl": 300, "body": {"note": "?", "sleep": 60_000}});
-    assert_eq!(act(&host, &late), json!({"refused": "Error::TimedOut"}));
+    assert_eq!(act(&host, &late), json!({"refused": "timed-out"}));
     // The same mailbox from outside, and a command to nobody.
     let query = json!({"crew": "post", "type": "query", "subject": "job.question", "target": {"agent": "rest"},
         "body": {"note": "?", "answer": "yes"}});
@@ -181,7 +181,7 @@ fn a_source_cannot_be_given_and_bad_letters_are_refused() {
     }
     assert_eq!(post(&host, "", &with("specversion", json!("1.7"))).status, 201);
     let outside = act(&host, &json!({"do": "send", "subject": "other", "body": {"note": "x"}}));
-    assert_eq!(outside, json!({"refused": "Error::Denied"}));
+    assert_eq!(outside, json!({"refused": "denied"}));
 }
 
 #[test]

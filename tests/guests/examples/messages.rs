@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_sdk::{
     Executor, Failure, Mailbox, Message, MessageKind, Outcome, Payload, Sender, Task, context,
@@ -79,11 +79,24 @@ impl Executor for Correspondent {
 fn told(said: Result<Value, messages::Error>) -> Value {
     match said {
         Ok(value) => json!({ "ok": value }),
-        Err(error) => json!({ "refused": format!("{error:?}") }),
+        Err(error) => json!({ "refused": named(error) }),
     }
 }
 
-#[derive(Deserialize, Serialize)]
+fn named(error: messages::Error) -> &'static str {
+    match error {
+        messages::Error::NoListener => "no-listener",
+        messages::Error::InvalidInput => "invalid-input",
+        messages::Error::Busy => "busy",
+        messages::Error::TimedOut => "timed-out",
+        messages::Error::Failed => "failed",
+        messages::Error::Denied => "denied",
+        messages::Error::RecordFull => "record-full",
+        messages::Error::Unavailable => "unavailable",
+    }
+}
+
+#[derive(Deserialize)]
 struct Body {
     note: Value,
     #[serde(default)]

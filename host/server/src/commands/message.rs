@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Send a message to a crew
-    Send(Box<Send>),
+    Send(Box<Letter>),
     /// Show messages as they are sent, until Ctrl-C
     Tail {
         /// Of one crew: id, its beginning, or name
@@ -41,7 +41,7 @@ pub(crate) enum Command {
 
 /// Arguments of `skep message send`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Send {
+pub(crate) struct Letter {
     /// What it is about: names with dots between
     subject: Subject,
     /// The crew: id, its beginning, or name; may be left out where there is only one
@@ -89,7 +89,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     }
 }
 
-fn send(context: &Context, args: &Send) -> Result<Exit> {
+fn send(context: &Context, args: &Letter) -> Result<Exit> {
     let client = context.client()?;
     let target = match (&args.agent, &args.role) {
         (Some(agent), _) => Some(Target::Agent(agent.clone())),

@@ -203,7 +203,10 @@ pub(crate) async fn list(
     let page = blocking(driver, move |driver| {
         let mut makers = query.recorded.map(|plugin| Makers::of(driver, plugin)).transpose()?;
         let mut matches = |task: &Task| {
-            let fits = crew.is_none_or(|crew| task.crew == crew) && query.state.is_none_or(|state| task.state == state);
+            // Deliveries of messages are read with their messages.
+            let fits = task.delivery.is_none()
+                && crew.is_none_or(|crew| task.crew == crew)
+                && query.state.is_none_or(|state| task.state == state);
             match &mut makers {
                 Some(makers) if fits => makers.recorded(driver, task),
                 _ => Ok(fits),
