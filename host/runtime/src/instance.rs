@@ -392,7 +392,7 @@ impl Prepared {
 /// Whether a message has waited here past its time, after the host had found it in time. What was begun before goes on.
 fn is_late(call: &Call, task: &TaskView, steps: &Steps, waited: Duration) -> bool {
     match call {
-        Call::Receive { message } => !steps.are_given() && task.began.after(millis(waited)) > message.expires,
+        Call::Receive { message } => !steps.are_given() && messages::is_late(message, task.began, millis(waited)),
         _ => false,
     }
 }

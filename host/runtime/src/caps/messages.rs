@@ -8,7 +8,7 @@ use skep_rules::{
     limits::MAX_SUBJECT_BYTES,
     message::{self, Letter, Priority, Source},
     plan::Payload,
-    quantity::Millis,
+    quantity::{Millis, Time},
     reason::Reason,
     step::{StepCall, StepResult},
 };
@@ -155,6 +155,11 @@ fn kind_in(kind: message::Kind) -> types::MessageKind {
     }
 }
 
+/// Whether the time of a message is over when it has waited so long since it was handed out.
+pub(crate) fn is_late(message: &message::Message, handed_out: Time, waited: Millis) -> bool {
+    handed_out.after(waited) >= message.expires
+}
+
 /// The message as its receiver sees it, in its so-many-th delivery.
 pub(crate) fn received(message: message::Message, delivery: u32) -> types::Message {
     let letter = message.letter;
@@ -204,7 +209,6 @@ mod tests {
     use skep_rules::{
         id::{AgentId, CrewId, MessageId},
         limits::{MAX_KEY_BYTES, MAX_MESSAGE_TTL, MAX_PAYLOAD_BYTES},
-        quantity::Time,
     };
 
     use super::*;
@@ -248,9 +252,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_receiver_sees_who_sent_it() {
-        let message = |source| message::Message {
+    fn message(source: Source) -> message::Message {
+        message::Message {
             id: MessageId::new(1 << 20, 0),
             crew: CrewId::new(1 << 20, 0),
             letter: letter(|_| {}).unwrap(),
@@ -262,7 +265,18 @@ mod tests {
             task: None,
             seq: 1,
             receivers: 1,
-        };
+        }
+    }
+
+    #[test]
+    fn a_message_that_has_waited_past_its_time_is_late() {
+        let message = message(Source::Principal("admin".into()));
+        assert!(!is_late(&message, Time(7), Millis(1)));
+        assert!(is_late(&message, Time(7), Millis(2)));
+    }
+
+    #[test]
+    fn a_receiver_sees_who_sent_it() {
         let agent = Source::Agent {
             id: AgentId::new(1 << 20, 0),
             name: "one".into(),
