@@ -116,8 +116,9 @@ fn no_message_reaches_another_crew() {
     let host = host();
     crew(&host, "other");
     post(&host, "?wait=60s", &event("job.done", "ours")).json();
-    let theirs = host.call("GET", "/v1/state/other", &Value::Null).json();
-    assert_eq!(theirs["items"], json!([]));
+    assert_eq!(notes(&host, "exact"), ["ours"]);
+    let theirs = host.call("GET", "/v1/state/other", &Value::Null);
+    assert_eq!(theirs.status, 404, "nobody there has noted anything: {}", theirs.json());
 }
 
 #[test]
