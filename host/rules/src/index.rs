@@ -474,7 +474,7 @@ impl Index {
     }
 
     /// The first delivery of a key can be received.
-    fn next_keyed(&mut self, key: &(AgentId, String), tasks: &BTreeMap<TaskId, Task>) {
+    fn next_keyed(&mut self, key: &(AgentId, String), tasks: &Tasks) {
         let first = self.keyed.get(key).and_then(|queue| queue.first());
         let waits = |id: &TaskId| tasks.get(id).is_some_and(|task| task.state == TaskState::Pending);
         if let Some((_, first)) = first.filter(|(_, id)| waits(id)) {
