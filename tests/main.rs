@@ -44,6 +44,8 @@ mod install_crash;
 mod kills;
 /// What people ask of tasks, and what becomes of those whose attempts or time are used up.
 mod lifecycle;
+/// Messages: who receives them, once and in order.
+mod messages;
 /// The lines of the README, typed.
 mod readme;
 /// What survives `kill -9`.

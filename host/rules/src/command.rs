@@ -7,9 +7,10 @@ use minicbor::{Decode, Encode};
 use crate::{
     crew::CrewManifest,
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, Role, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, Role, TaskId},
     key::KeyId,
     lifecycle::{OnFailure, Request, Timeouts},
+    message::Letter,
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::{Outcome, Payload},
     plugin::Plugin,
@@ -176,6 +177,25 @@ pub enum Command {
         /// An id for the child, with [`StepCall::Spawn`] of an input that the crew has.
         #[n(3)]
         child: Option<TaskId>,
+        /// Ids for a message, with [`StepCall::Send`] and [`StepCall::Request`] of a body that the crew has.
+        #[n(80)]
+        mail: Option<Mail>,
+    },
+    /// Send a message to a crew, on behalf of a principal.
+    #[n(80)]
+    SendMessage {
+        /// Which crew.
+        #[n(0)]
+        crew: CrewId,
+        /// What.
+        #[n(1)]
+        letter: Letter,
+        /// Ids for it.
+        #[n(2)]
+        mail: Mail,
+        /// The principal.
+        #[n(3)]
+        by: String,
     },
     /// Forget a plugin that no crew uses. That it was there, and its number, stay known.
     #[n(20)]
@@ -340,6 +360,17 @@ pub enum Command {
         #[n(4)]
         by: String,
     },
+}
+
+/// Ids drawn for a message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Mail {
+    /// Its own.
+    #[n(0)]
+    pub message: MessageId,
+    /// Those of its deliveries, as many as [`crate::state::State::receivers`] has.
+    #[n(1)]
+    pub deliveries: Vec<TaskId>,
 }
 
 /// What a person has agreed to when a plugin is installed; nothing unless said.

@@ -4,7 +4,7 @@
 use crate::{
     agent::Phase,
     crew_record::CrewPhase,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, TaskId},
     quantity::Time,
     reason::Reason,
     seam::RunnerCommand,
@@ -59,4 +59,6 @@ pub enum Changed {
         /// Why it failed, or why its last attempt did.
         reason: Option<Reason>,
     },
+    /// A message was taken.
+    Message(MessageId),
 }

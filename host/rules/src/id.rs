@@ -121,6 +121,8 @@ ids! {
     AgentId, "agent_", "an agent id (`agent_` and 32 hexadecimal digits)";
     /// A crew.
     CrewId, "crew_", "a crew id (`crew_` and 32 hexadecimal digits)";
+    /// A message.
+    MessageId, "message_", "a message id (`message_` and 32 hexadecimal digits)";
 }
 
 /// SHA-256 of content: a component, an artifact, a request. Its text is 64 lower-case hexadecimal digits; `sha256:` in front is accepted.

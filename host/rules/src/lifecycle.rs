@@ -158,6 +158,14 @@ impl Request {
     pub fn legal(task: &Task) -> &'static [&'static str] {
         match (task.state, task.hold) {
             (TaskState::Completed | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped, _) => &[],
+            // A message has a time by which it is received, those behind it wait for it, and how often it comes is its type's to say.
+            (TaskState::RetryWait, _) if task.delivery.is_some() => {
+                &["cancel", "retry", "reprioritise", "override_result"]
+            }
+            (TaskState::Paused, _) if task.delivery.is_some() => {
+                &["cancel", "resume", "reprioritise", "override_result"]
+            }
+            _ if task.delivery.is_some() => &["cancel", "reprioritise", "override_result"],
             (TaskState::RetryWait, _) => &["cancel", "retry", "pause", "reprioritise", "override_result"],
             (TaskState::Paused, Some(Hold::Person(_))) => &["cancel", "resume", "reprioritise", "override_result"],
             (TaskState::Paused, _) => &["cancel", "retry", "resume", "reprioritise", "override_result"],

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    id::{Digest, Role, TaskId},
+    id::{Digest, MessageId, Role, TaskId},
+    message::Letter,
     plan::{Artifact, Payload},
     quantity::{Millis, Time},
     reason::Reason,
@@ -132,6 +133,12 @@ pub enum StepCall {
         #[n(3)]
         refused: Option<Reason>,
     },
+    /// Send a message.
+    #[n(80)]
+    Send(#[n(0)] Letter),
+    /// Send a question and wait for its answer.
+    #[n(81)]
+    Request(#[n(0)] Letter),
 }
 
 /// A child as its parent asks for it.
@@ -201,6 +208,12 @@ pub enum StepResult {
     /// An artifact was stored, or a piece of it read: this one.
     #[n(9)]
     Artifact(#[n(0)] Digest),
+    /// A message was taken.
+    #[n(80)]
+    Sent(#[n(0)] MessageId),
+    /// A request was answered; at most [`crate::limits::MAX_ANSWER_BYTES`].
+    #[n(81)]
+    Answered(#[n(0)] Payload),
 }
 
 impl StepResult {
@@ -320,6 +333,8 @@ names! {
     9 Directive "heartbeat.beat";
     10 PutArtifact "artifacts.finish";
     11 ReadArtifact "artifacts.read";
+    80 Send "messages.send";
+    81 Request "messages.request";
 }
 
 impl StepCall {
@@ -339,6 +354,8 @@ impl StepCall {
             StepCall::Directive { .. } => StepName::Directive,
             StepCall::PutArtifact(_) => StepName::PutArtifact,
             StepCall::ReadArtifact { .. } => StepName::ReadArtifact,
+            StepCall::Send(_) => StepName::Send,
+            StepCall::Request(_) => StepName::Request,
         }
     }
 

@@ -11,13 +11,14 @@ pub(crate) mod imports {
             "skep:agent/tasks.await": async | trappable,
             "skep:agent/tasks.sleep-until": async | trappable,
             "skep:agent/tasks.continue": async | trappable,
+            "skep:agent/messages.request": async | trappable,
             default: trappable,
         },
         with: { "skep:agent/artifacts.writer": crate::caps::artifacts::Writer },
     });
 }
 
-pub(crate) use imports::skep::agent::{artifacts, context, heartbeat, log, state, tasks, types};
+pub(crate) use imports::skep::agent::{artifacts, context, heartbeat, log, messages, state, tasks, types};
 
 macro_rules! agents {
     ($($name:ident $world:literal;)*) => {$(
@@ -34,6 +35,7 @@ macro_rules! agents {
                     "skep:agent/artifacts": crate::bindings::imports::skep::agent::artifacts,
                     "skep:agent/state": crate::bindings::imports::skep::agent::state,
                     "skep:agent/tasks": crate::bindings::imports::skep::agent::tasks,
+                    "skep:agent/messages": crate::bindings::imports::skep::agent::messages,
                 },
             });
         }
@@ -44,8 +46,10 @@ agents! {
     executor_agent "executor-agent";
     planner_agent "planner-agent";
     checker_agent "checker-agent";
+    mailbox_agent "mailbox-agent";
 }
 
 pub(crate) use checker_agent::exports::skep::agent::checker;
 pub(crate) use executor_agent::exports::skep::agent::executor;
+pub(crate) use mailbox_agent::exports::skep::agent::mailbox;
 pub(crate) use planner_agent::exports::skep::agent::planner;

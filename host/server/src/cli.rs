@@ -114,6 +114,9 @@ pub(crate) enum Command {
     /// The state of crews: what their agents remember
     #[command(subcommand)]
     State(commands::state::Command),
+    /// Messages of crews
+    #[command(subcommand)]
+    Message(commands::message::Command),
     /// Agents of a host
     #[command(subcommand)]
     Agent(commands::agent::Command),
@@ -184,7 +187,7 @@ impl Exit {
     /// The exit code of a refusal or failure that carries a reason code.
     pub(crate) fn of(reason: Reason) -> Exit {
         match reason {
-            Reason::NotFound => Exit::NotFound,
+            Reason::NotFound | Reason::NoListener => Exit::NotFound,
             Reason::IllegalTransition
             | Reason::Conflict
             | Reason::IdempotencyMismatch
@@ -213,6 +216,7 @@ impl Exit {
             | Reason::Revoked
             | Reason::CeilingExceeded
             | Reason::InvalidMetadata
+            | Reason::UnsupportedVersion
             | Reason::UnsupportedHost => Exit::Invalid,
             Reason::ApprovalRequired | Reason::FirstContact => Exit::Waiting,
             Reason::FuelExhausted
@@ -232,7 +236,7 @@ impl Exit {
             | Reason::Cancelled
             | Reason::Verify
             | Reason::Error => Exit::TaskFailed,
-            Reason::DeadlineExceeded | Reason::TimedOut => Exit::TimedOut,
+            Reason::DeadlineExceeded | Reason::TimedOut | Reason::MessageExpired => Exit::TimedOut,
             Reason::RateLimited
             | Reason::Fenced
             | Reason::Overloaded

@@ -90,6 +90,7 @@ impl Decision<'_> {
             return;
         }
         match task.held.clone() {
+            None if self.is_expired(task.id) => self.expire(task.id),
             Some(held) => {
                 self.move_task(task.id, Change::Lost);
                 self.run(RunnerCommand::Cancel { lease: held.lease });

@@ -22,6 +22,7 @@ pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
     lives(state);
     records(state);
     let unfinished = shard.next_wake(now) == Some(now) && shard.is_unfinished();
+    crate::post::check(state, unfinished);
     if !unfinished {
         for task in state.tasks().filter(|task| !task.state.is_ended()) {
             assert!(cause(shard, task), "nothing will ever wake {task:?}");
@@ -145,7 +146,7 @@ fn cause(shard: &Shard, task: &Task) -> bool {
         })
     };
     match task.state {
-        TaskState::Pending => task.dependencies.iter().any(live),
+        TaskState::Pending => task.dependencies.iter().any(live) || crate::post::is_behind(state, task),
         TaskState::Waiting => match &task.wait {
             // A child of which the end is enough wakes it in the decision that ends it.
             Some(wait) => {

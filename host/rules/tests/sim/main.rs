@@ -15,6 +15,8 @@ mod invariants;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod post;
+#[cfg(test)]
 mod program;
 #[cfg(test)]
 mod runner;

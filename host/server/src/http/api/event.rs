@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use skep_rules::{
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, TaskId},
     quantity::Time,
     reason::Reason,
 };
@@ -20,7 +20,8 @@ pub struct Event {
     pub at: Time,
     /// What changed.
     pub kind: Kind,
-    /// Where it went: the state of a task, the phase of an agent or a crew; `changed` for a plugin and for trust.
+    /// Where it went: the state of a task, the phase of an agent or a crew; `changed` for a plugin and for trust, `sent`
+    /// for a message.
     pub to: String,
     /// In which crew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,6 +39,10 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub plugin: Option<Digest>,
+    /// Which message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub message: Option<MessageId>,
     /// Why a task failed, or why its last attempt did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -58,6 +63,8 @@ pub enum Kind {
     Agent,
     /// A task was accepted or changed its state.
     Task,
+    /// A message was taken.
+    Message,
 }
 
 impl Kind {
@@ -70,6 +77,7 @@ impl Kind {
             Kind::Crew => "crew",
             Kind::Agent => "agent",
             Kind::Task => "task",
+            Kind::Message => "message",
         }
     }
 }

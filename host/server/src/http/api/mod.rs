@@ -8,6 +8,7 @@ pub mod crew;
 pub mod event;
 pub mod host;
 pub mod key;
+pub mod message;
 pub mod plugin;
 pub mod problem;
 pub mod state;
