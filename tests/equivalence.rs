@@ -14,6 +14,7 @@ use std::{
 use serde_json::{Value, json};
 use skep_built_guests::PROGRAM;
 use skep_rules::{
+    approval::{Approval, Ruling},
     command::{Command, Consent, NewTask, children_of},
     crew::CrewManifest,
     decide::Reply,
@@ -125,6 +126,36 @@ impl World {
             memory.append(output);
             self.perform(memory);
         }
+    }
+
+    /// People say yes to what is called `a`, to what an agent cannot go on without, and to nothing else.
+    fn answer(&self) {
+        let mut memory = self.lock();
+        if memory.dead {
+            return;
+        }
+        let items = |approval: &Approval| {
+            let names = approval.items.iter().map(|item| item.name.clone());
+            (approval.id, names.collect::<Vec<_>>())
+        };
+        let open: Vec<_> = memory.shard.state().approvals().map(items).collect();
+        for (approval, names) in open {
+            for name in names {
+                let ruling = Ruling {
+                    approved: name != "b",
+                    remark: format!("about {name}"),
+                    items: vec![name],
+                    always: false,
+                    digest: None,
+                };
+                let by = "tests".to_owned();
+                let command = Command::DecideApproval { approval, ruling, by };
+                let now = memory.now();
+                let output = memory.shard.submit(now, &Facts::default(), command);
+                memory.append(output.expect("what is open can be decided"));
+            }
+        }
+        self.perform(memory);
     }
 
     /// A start after a crash that kept so many batches.
@@ -289,7 +320,7 @@ impl Host for World {
                 let now = memory.now();
                 return memory.shard.beats(now, &beats);
             }
-            RunnerEvent::CacheRefused { .. } => return,
+            RunnerEvent::Lines { .. } | RunnerEvent::CacheRefused { .. } => return,
         };
         self.decide(|_| command);
     }
@@ -422,6 +453,7 @@ fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
         (memory.told, memory.steps, memory.dies) = (memory.batches.len(), 0, dies);
     }
     let ended = until("the program ends", || {
+        world.answer();
         world.tick();
         let (dead, kept) = {
             let memory = world.lock();
@@ -532,6 +564,7 @@ fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
             priority: Default::default(),
             timeouts: Default::default(),
             on_failure: Default::default(),
+            approval: None,
         }],
         idempotency: None,
         by: "test".into(),
@@ -546,7 +579,7 @@ fn program(dice: &mut Dice, depth: u64) -> Vec<Value> {
     for _ in 0..length {
         let key = ["a", "b", "c"][dice.pick(3)];
         let value = format!("v{}", dice.below(100));
-        acts.push(match dice.below(if depth > 0 { 21 } else { 18 }) {
+        acts.push(match dice.below(if depth > 0 { 23 } else { 20 }) {
             0 => json!({"put": {"key": key, "value": value}}),
             1 => json!({"get": {"key": key}}),
             2 => json!({"cas": {"key": key, "value": value, "revision": null}}),
@@ -566,8 +599,10 @@ fn program(dice: &mut Dice, depth: u64) -> Vec<Value> {
             15 => json!({"write": {"file": key, "text": value}}),
             16 => json!({"read": {"file": key}}),
             17 => json!({"fail": {"message": "not yet", "until": dice.below(3)}}),
-            18 => json!({"spawn": {"program": program(dice, depth - 1), "max_retries": 3}}),
-            19 => json!({"await-all": {"timeout": null}}),
+            18 => json!({"ask": {"action": key, "items": [["a", format!("{{\"to\":\"{value}\"}}")], ["b", value]]}}),
+            19 => json!({"block": {"question": value}}),
+            20 => json!({"spawn": {"program": program(dice, depth - 1), "max_retries": 3}}),
+            21 => json!({"await-all": {"timeout": null}}),
             _ => json!({"loop": {"times": dice.below(3) + 1, "program": [{"put": {"key": key, "value": value}}, {"get": {"key": key}}]}}),
         });
     }

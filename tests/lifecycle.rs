@@ -103,7 +103,7 @@ fn a_change_names_the_revision_that_was_read_and_what_is_legal() {
         (&json!("COMPLETED"), &json!({"known": true}))
     );
     let problem = put(&host, &waits, Some("*"), &cancel).refuses(409, "illegal-transition");
-    assert_eq!(problem["legal"], json!([]));
+    assert_eq!(problem["legal"], Value::Null, "nothing is");
     let log = host.get("/v1/audit?limit=100").to_string();
     for kind in ["task-held", "task-reprioritised", "task-overridden", "we know it"] {
         assert!(log.contains(kind), "{kind}: {log}");
@@ -208,7 +208,12 @@ fn a_poison_task_among_many_becomes_a_dead_letter_and_is_redriven() {
     let run = host.skep(&["task", "redrive", id(letter), "-o", "json"]).exits(0);
     let again = run.json();
     assert_eq!(again["redrives"], letter["taskId"]);
-    assert_eq!(letters(), json!([]), "it is one no longer");
+    let kept = letters();
+    let mut kept = kept.as_array().unwrap().iter();
+    assert!(
+        kept.all(|kept| kept["taskId"] != letter["taskId"]),
+        "it is one no longer"
+    );
     host.skep(&["task", "redrive", id(letter)])
         .exits(4)
         .says(&["illegal-transition"]);

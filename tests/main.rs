@@ -10,6 +10,8 @@
 
 mod harness;
 
+/// What people are asked, and what they say.
+mod approvals;
 /// Every limit ends an attempt with its reason code, and nothing else.
 mod attempts;
 /// The way of a new author: new, build, inspect, run, install.
@@ -44,6 +46,8 @@ mod install_crash;
 mod kills;
 /// What people ask of tasks, and what becomes of those whose attempts or time are used up.
 mod lifecycle;
+/// The log of a host: live, filtered, and under a flood.
+mod logs;
 /// Messages: who receives them, once and in order.
 mod messages;
 /// The lines of the README, typed.
@@ -54,6 +58,8 @@ mod recovery;
 mod replay;
 /// Files, sockets and output as agents meet them.
 mod sandbox;
+/// Tasks that come by schedule, across `kill -9`.
+mod schedules;
 /// What publishers sign, offline, and how it is verified.
 mod signing;
 /// What a submission promises: keys, batches, durability, back-pressure, a stop in order.

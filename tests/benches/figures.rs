@@ -20,6 +20,7 @@ mod demo;
 )]
 mod harness;
 mod journal;
+mod logs;
 mod metering;
 mod recover;
 mod revoke;
@@ -56,6 +57,7 @@ const FIGURES: &[Figure] = &[
     ("memory", tasks::memory),
     ("verify", verify::verify),
     ("revoke", revoke::revoke),
+    ("logs", logs::logs),
     ("up", demo::up),
     ("demo", demo::demo),
 ];

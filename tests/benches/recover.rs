@@ -158,6 +158,7 @@ impl Journal {
             priority: Default::default(),
             timeouts: Default::default(),
             on_failure: Default::default(),
+            approval: None,
         }
     }
 

@@ -113,6 +113,33 @@ pub enum Kind {
     /// A message that was accepted is not received any more: its time is over, its retries are, or nobody listens; the detail is its id and subject.
     #[n(80)]
     MessageDead,
+    /// A schedule was made.
+    #[n(90)]
+    ScheduleCreated,
+    /// A schedule was deleted.
+    #[n(91)]
+    ScheduleDeleted,
+    /// A task that was due could not be submitted.
+    #[n(92)]
+    ScheduleRefused,
+    /// Due times of a schedule were passed over; the detail is which.
+    #[n(93)]
+    SchedulePassed,
+    /// A person is asked to approve something, or for an answer; the detail is which approval, what, and what a decision is bound to.
+    #[n(100)]
+    ApprovalAsked,
+    /// A person has decided something of that, or has before; the detail is which approval, what and how.
+    #[n(101)]
+    ApprovalDecided,
+    /// Nobody has decided in time.
+    #[n(102)]
+    ApprovalExpired,
+    /// Nobody has decided in time, and it was put to people once more.
+    #[n(103)]
+    ApprovalEscalated,
+    /// The task of an approval ended before it was decided.
+    #[n(104)]
+    ApprovalWithdrawn,
 }
 
 /// One entry of the audit log.

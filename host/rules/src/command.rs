@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use minicbor::{Decode, Encode};
 
 use crate::{
+    approval::{Points, Ruling},
     crew::CrewManifest,
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, MessageId, Role, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, Name, Role, TaskId},
     key::KeyId,
     lifecycle::{OnFailure, Request, Timeouts},
     message::Letter,
@@ -17,6 +18,7 @@ use crate::{
     priority::Priority,
     reason::Reason,
     retry::Policy,
+    schedule::{Missed, When},
     seam::{Denial, End, Lease, Usage},
     step::StepCall,
     trust::{Revocation, Signed},
@@ -174,7 +176,7 @@ pub enum Command {
         /// What it asks.
         #[n(2)]
         call: StepCall,
-        /// An id for the child, with [`StepCall::Spawn`] of an input that the crew has.
+        /// An id for what the step makes: for the child, with [`StepCall::Spawn`] of an input that the crew has; for what a person is asked.
         #[n(3)]
         child: Option<TaskId>,
         /// Ids for a message, with [`StepCall::Send`] and [`StepCall::Request`] of a body that the crew has.
@@ -359,6 +361,60 @@ pub enum Command {
         /// The principal.
         #[n(4)]
         by: String,
+        /// Where the dead letter was not to go on without a person's word, under ids drawn by the driver.
+        #[n(100)]
+        points: Option<Points>,
+    },
+    /// Decide what a person was asked. The same decision again changes nothing.
+    #[n(100)]
+    DecideApproval {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// How.
+        #[n(1)]
+        ruling: Ruling,
+        /// The principal.
+        #[n(2)]
+        by: String,
+    },
+    /// Submit a task again and again. The same schedule again changes nothing.
+    #[n(90)]
+    CreateSchedule {
+        /// The crew that works on it, which is live.
+        #[n(0)]
+        crew: CrewId,
+        /// Its name.
+        #[n(1)]
+        name: Name,
+        /// When it is due.
+        #[n(2)]
+        when: When,
+        /// What becomes of due times that were missed.
+        #[n(3)]
+        missed: Missed,
+        /// What is submitted; without dependencies, with an inline input. Of its id only that it is free is needed.
+        #[n(4)]
+        task: NewTask,
+        /// The principal.
+        #[n(5)]
+        by: String,
+    },
+    /// Put the time on record, so that what travels with a decision has one.
+    #[n(92)]
+    NoteTime,
+    /// Submit it no more. What it has submitted stays.
+    #[n(91)]
+    DeleteSchedule {
+        /// The name of its crew, which need not be there.
+        #[n(0)]
+        crew: Name,
+        /// Its name.
+        #[n(1)]
+        name: Name,
+        /// The principal.
+        #[n(2)]
+        by: String,
     },
 }
 
@@ -396,7 +452,7 @@ pub fn children_of(end: &End) -> usize {
     }
 }
 
-/// A task as it is submitted.
+/// A task as it is submitted. Schedules keep it in their records: what it grows by must be absent from those that there are.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct NewTask {
     /// Its id.
@@ -455,6 +511,9 @@ pub struct NewTask {
     #[n(63)]
     #[cbor(default)]
     pub on_failure: OnFailure,
+    /// Where it is not to go on without a person's word.
+    #[n(66)]
+    pub approval: Option<Points>,
 }
 
 /// What makes asking twice the same as asking once.

@@ -70,6 +70,20 @@ pub struct CrewManifest {
     #[n(3)]
     #[serde(default, rename = "agent")]
     pub members: Vec<Member>,
+    /// Who decides what its tasks ask of people.
+    #[n(66)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Policy>,
+}
+
+/// `[approvals]`: who decides what the tasks of a crew ask of people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Whoever submitted a task may approve that it runs, and what it gave; not unless said.
+    #[n(0)]
+    #[serde(default)]
+    pub by_requester: bool,
 }
 
 /// One `[[agent]]`: a number of agents of one plugin under the same grants.

@@ -3,8 +3,9 @@
 
 use crate::{
     agent::Phase,
+    approval::Settled,
     crew_record::CrewPhase,
-    id::{AgentId, CrewId, Digest, MessageId, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, TaskId},
     quantity::Time,
     reason::Reason,
     seam::RunnerCommand,
@@ -61,4 +62,13 @@ pub enum Changed {
     },
     /// A message was taken.
     Message(MessageId),
+    /// A person is asked something, has decided some of it, is asked once more, or it is over.
+    Approval {
+        /// Which.
+        approval: ApprovalId,
+        /// Whose.
+        task: TaskId,
+        /// How it is over, if it is.
+        settled: Option<Settled>,
+    },
 }

@@ -4,8 +4,9 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     agent::{Failure, Phase},
+    approval::{Approval, Asks, Settled, Verdict},
     crew_record::{Crew, CrewPhase},
-    id::{AgentId, CrewId, Digest, Name, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, Name, TaskId},
     lease::Held,
     message::Message,
     metadata::{Clock, Index, Publisher, Root, Rotation},
@@ -13,6 +14,7 @@ use crate::{
     plugin::Plugin,
     priority::Priority,
     quantity::Time,
+    schedule::{Advance, Schedule},
     seam::{Denial, Export, Lease, Usage},
     state::Namespace,
     task::{Task, TaskState, Wait},
@@ -259,6 +261,83 @@ pub enum Event {
         #[n(0)]
         at: Time,
     },
+    /// A schedule is there.
+    #[n(90)]
+    ScheduleCreated(#[n(0)] Box<Schedule>),
+    /// A schedule moved on; the task that it submitted, if any, is the next entry.
+    #[n(91)]
+    ScheduleAdvanced {
+        /// Of which crew.
+        #[n(0)]
+        crew: Name,
+        /// Which.
+        #[n(1)]
+        name: Name,
+        /// How.
+        #[n(2)]
+        advance: Advance,
+        /// When it is due next. Without one it is gone.
+        #[n(3)]
+        next: Option<Time>,
+        /// When.
+        #[n(4)]
+        at: Time,
+    },
+    /// A schedule is gone.
+    #[n(92)]
+    ScheduleDeleted {
+        /// Of which crew.
+        #[n(0)]
+        crew: Name,
+        /// Which.
+        #[n(1)]
+        name: Name,
+        /// When.
+        #[n(2)]
+        at: Time,
+    },
+    /// A person is asked.
+    #[n(100)]
+    ApprovalAsked(#[n(0)] Box<Approval>),
+    /// A person has decided some of what was asked.
+    #[n(101)]
+    ApprovalDecided {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// The places of the items, all decided alike.
+        #[n(1)]
+        items: Vec<u32>,
+        /// How.
+        #[n(2)]
+        verdict: Verdict,
+    },
+    /// Nobody has decided in time: it is put to people once more.
+    #[n(102)]
+    ApprovalEscalated {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// Until when it can be decided now.
+        #[n(1)]
+        until: Time,
+        /// When.
+        #[n(2)]
+        at: Time,
+    },
+    /// An approval is over and is read from its table from now on.
+    #[n(103)]
+    ApprovalSettled {
+        /// Which.
+        #[n(0)]
+        approval: ApprovalId,
+        /// How.
+        #[n(1)]
+        how: Settled,
+        /// When.
+        #[n(2)]
+        at: Time,
+    },
 }
 
 /// How a task changed. Every change but `Assigned`, `Started` and `Reprioritised` ends the lease in force and frees its slot.
@@ -344,6 +423,22 @@ pub enum Change {
     /// Its attempts are used up, or another would not help, and it is kept as a dead letter: FAILED, and this is why.
     #[n(66)]
     Buried(#[n(0)] Failure),
+    /// It waits for a person: BLOCKED where its agent cannot go on, else AWAITING_APPROVAL.
+    #[n(100)]
+    Asks {
+        /// For what.
+        #[n(0)]
+        asks: Asks,
+        /// The step that the answer is for, where an agent asks.
+        #[n(1)]
+        wait: Option<Wait>,
+        /// The result that is to be approved.
+        #[n(2)]
+        result: Option<Source>,
+    },
+    /// A person has not approved it: REJECTED.
+    #[n(101)]
+    Rejected(#[n(0)] Failure),
 }
 
 impl Change {
@@ -358,6 +453,7 @@ impl Change {
                 | Change::Skipped(_)
                 | Change::Overridden(_)
                 | Change::Buried(_)
+                | Change::Rejected(_)
         )
     }
 

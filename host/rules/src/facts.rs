@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 
 use crate::{
+    approval::Approval,
     command::Command,
-    id::{CrewId, Digest, MessageId, Name, TaskId},
+    id::{ApprovalId, CrewId, Digest, MessageId, Name, TaskId},
     message::Source,
     quantity::Time,
     state::State,
@@ -34,6 +35,8 @@ pub enum Table {
     Replaced,
     /// Messages: [`MessageId::to_bytes`] to an encoded [`crate::message::Kept`]. Rows past their time may be swept.
     Messages,
+    /// Approvals that are over: [`ApprovalId::to_bytes`] to an encoded [`Approval`].
+    Approvals,
 }
 
 /// The idempotency key of a message. No key of a client has a zero byte.
@@ -119,6 +122,8 @@ pub struct Needs {
     pub old: Option<Vec<u8>>,
     /// Several rows.
     pub page: Option<Page>,
+    /// From [`Table::Approvals`]; one that is open is not there, and need not be.
+    pub approval: Option<ApprovalId>,
 }
 
 /// Rows whose keys begin alike.
@@ -149,6 +154,8 @@ pub struct Facts {
     pub old: Option<Replaced>,
     /// The rows of the page, in its order.
     pub page: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The approval that was asked for, if it is over.
+    pub approval: Option<Approval>,
 }
 
 impl Command {
@@ -193,6 +200,10 @@ impl Command {
                 tasks: dependencies.iter().copied().chain([*task]).collect(),
                 ..Needs::default()
             },
+            Command::DecideApproval { approval, .. } => Needs {
+                approval: Some(*approval),
+                ..Needs::default()
+            },
             Command::InstallPlugin { .. }
             | Command::RemovePlugin { .. }
             | Command::NoteRefusal { .. }
@@ -210,6 +221,9 @@ impl Command {
             | Command::WarmFailed { .. }
             | Command::AttemptStarted { .. }
             | Command::AttemptEnded { .. }
+            | Command::CreateSchedule { .. }
+            | Command::DeleteSchedule { .. }
+            | Command::NoteTime
             | Command::CacheRefused { .. } => Needs::default(),
         }
     }

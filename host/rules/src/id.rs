@@ -123,6 +123,16 @@ ids! {
     CrewId, "crew_", "a crew id (`crew_` and 32 hexadecimal digits)";
     /// A message.
     MessageId, "message_", "a message id (`message_` and 32 hexadecimal digits)";
+    /// What a person is asked.
+    ApprovalId, "approval_", "an approval id (`approval_` and 32 hexadecimal digits)";
+}
+
+impl ApprovalId {
+    /// The id that was drawn for what a step makes.
+    #[must_use]
+    pub fn drawn(id: TaskId) -> Self {
+        ApprovalId(id.0)
+    }
 }
 
 /// SHA-256 of content: a component, an artifact, a request. Its text is 64 lower-case hexadecimal digits; `sha256:` in front is accepted.

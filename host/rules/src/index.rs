@@ -550,10 +550,12 @@ fn waiting(task: &Task) -> Option<&Wait> {
 fn times(task: &Task) -> impl Iterator<Item = Time> + use<> {
     let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
     let wait = waiting(task).and_then(|wait| wait.until);
+    let asks = task.asks.map(|asks| asks.until);
     let all = [
         ack,
         task.not_before,
         wait,
+        asks,
         task.start_by(),
         task.close_by(),
         task.expires(),

@@ -4,6 +4,7 @@
 //! The same crate therefore runs in the host, in the simulation and, compiled for `wasm32-wasip2`, anywhere else.
 
 pub mod agent;
+pub mod approval;
 pub mod audit;
 pub mod capability;
 pub mod command;
@@ -35,6 +36,7 @@ mod recent;
 pub mod rejection;
 pub mod release;
 pub mod retry;
+pub mod schedule;
 pub mod seam;
 pub mod shard;
 pub mod state;

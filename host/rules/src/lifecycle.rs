@@ -157,7 +157,7 @@ impl Request {
     #[must_use]
     pub fn legal(task: &Task) -> &'static [&'static str] {
         match (task.state, task.hold) {
-            (TaskState::Completed | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped, _) => &[],
+            (state, _) if state.is_ended() => &[],
             // A message has a time by which it is received, those behind it wait for it, and how often it comes is its type's to say.
             (TaskState::RetryWait, _) if task.delivery.is_some() => {
                 &["cancel", "retry", "reprioritise", "override_result"]
@@ -166,6 +166,8 @@ impl Request {
                 &["cancel", "resume", "reprioritise", "override_result"]
             }
             _ if task.delivery.is_some() => &["cancel", "reprioritise", "override_result"],
+            // It waits already; when it is answered it goes on, unless it is told not to.
+            (TaskState::AwaitingApproval | TaskState::Blocked, _) => &["cancel", "reprioritise", "override_result"],
             (TaskState::RetryWait, _) => &["cancel", "retry", "pause", "reprioritise", "override_result"],
             (TaskState::Paused, Some(Hold::Person(_))) => &["cancel", "resume", "reprioritise", "override_result"],
             (TaskState::Paused, _) => &["cancel", "retry", "resume", "reprioritise", "override_result"],

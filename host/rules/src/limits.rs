@@ -208,6 +208,39 @@ pub const MAX_RECEIVERS: usize = 1_000;
 pub const MAX_MAILBOX: usize = 1_000;
 /// The answer to a request: what a step can record inline without making frames slow.
 pub const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// Schedules of one host: each keeps its template in memory.
+pub const MAX_SCHEDULES: usize = 1_000;
+/// The task that a schedule submits, encoded: a thousand of them take 64 MiB, and several firings fit in one decision.
+pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
+/// A cron pattern; one that lists every minute has 170 bytes.
+pub const MAX_CRON_BYTES: usize = 256;
+/// The shortest interval of a schedule: what cron patterns can say at most.
+pub const MIN_INTERVAL: Millis = Millis(1_000);
+/// How far ahead a due time may lie: ten years, so that 29 February comes also across 2100.
+pub const MAX_SCHEDULE_AHEAD: Millis = Millis(3_660 * 86_400_000);
+/// How late a due time may be looked at without counting as missed: what is promised of timers.
+pub const ON_TIME: Millis = Millis(1_000);
+/// Missed due times that one schedule makes up for at once: as many tasks as a person may submit in one request.
+pub const MAX_CATCH_UP: usize = MAX_SUBMISSION;
+/// Questions of agents that people have not answered, over all crews: each may hold 64 KiB in memory, and nobody reads more.
+pub const MAX_OPEN_APPROVALS: usize = 1_000;
+/// Items of one approval: a list that a person reads before deciding it.
+pub const MAX_APPROVAL_ITEMS: usize = 32;
+/// Names and arguments of one approval, together: what a person is shown.
+pub const MAX_APPROVAL_BYTES: usize = 64 << 10;
+/// The name of an action or of an item: a word or two on one line.
+pub const MAX_ACTION_BYTES: usize = 128;
+/// How long a person has unless it is said otherwise.
+pub const APPROVAL_LIFE: Millis = Millis(24 * 3_600_000);
+/// The shortest that a person may be given: below it, nobody could have answered.
+pub const MIN_APPROVAL_LIFE: Millis = Millis(1_000);
+/// The longest that a person may be given: as long as children are awaited.
+pub const MAX_APPROVAL_LIFE: Millis = MAX_AWAIT;
+/// How often an approval is put to people once more: whom twice did not reach, a third time does not.
+pub const MAX_ESCALATIONS: u32 = 1;
+/// Actions that one run is always allowed: they travel in the record of the task.
+pub const MAX_ALWAYS: usize = 16;
+
 /// Denials recorded one by one per attempt; equal ones are counted.
 pub const MAX_DENIALS: usize = 64;
 /// Log lines and captured output kept per attempt; the oldest go first.
@@ -216,6 +249,24 @@ pub const MAX_LOG_BYTES: usize = 1 << 20;
 pub const MAX_STORED_LOG_BYTES: usize = 64 << 10;
 /// Fields of one log line.
 pub const MAX_LOG_FIELDS: usize = 16;
+/// Lines of one attempt that are told at a time while it runs, four times a second: more than people read, and a flood of short ones costs no more.
+pub const LIVE_LOG_LINES: usize = 250;
+/// Bytes of such lines: what may come in at once.
+pub const LIVE_LOG_BYTES: usize = 64 << 10;
+/// Bytes of such lines of all attempts together: what a host writes to its log without feeling it.
+pub const LIVE_LOG_FRAME_BYTES: usize = 1 << 20;
+/// What the host says of its own decisions, in lines per second; the audit log has the rest.
+pub const HOST_LINES_PER_SECOND: u32 = 1_000;
+/// A piece of the log, as it is written and read.
+pub const LOG_PIECE_BYTES: usize = 64 << 10;
+/// Pieces of the log that are kept: 256 MiB, which is days of a usual host and half an hour of the worst flood that ten agents can make.
+pub const MAX_LOG_PIECES: u64 = 4_096;
+/// The newest of them, which streams read from memory: 8 MiB.
+pub const LOG_MEMORY_PIECES: usize = 128;
+/// Pieces that one request looks through: a filter that nothing fits must not read everything at once.
+pub const LOG_SCAN_PIECES: usize = 256;
+/// How long the log of an attempt is kept for itself.
+pub const LOG_AGE: Millis = Millis(30 * 86_400_000);
 /// Captured standard output and error per second.
 pub const OUTPUT_BYTES_PER_SECOND: u32 = 64 << 10;
 /// Fuel between two yields: 60 to 100 µs of computing, so that cancel, deadline and fairness act well within a millisecond, and the switch

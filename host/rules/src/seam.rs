@@ -291,6 +291,33 @@ pub enum RunnerEvent {
         #[n(1)]
         why: String,
     },
+    /// Lines that attempts have written since the last one, those of all attempts that wrote any. The last of an attempt come before its end.
+    #[n(90)]
+    Lines {
+        /// One entry per attempt.
+        #[n(0)]
+        frames: Vec<LogFrame>,
+    },
+}
+
+/// What one attempt has written lately, as far as it is told while the attempt runs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct LogFrame {
+    /// Which attempt.
+    #[n(0)]
+    pub lease: Lease,
+    /// When this was taken, in milliseconds since the attempt began.
+    #[n(1)]
+    pub now: Millis,
+    /// At most [`crate::limits::LIVE_LOG_LINES`], the newest.
+    #[n(2)]
+    pub lines: Vec<LogLine>,
+    /// Lines before them that are not told.
+    #[n(3)]
+    pub dropped_lines: u64,
+    /// Bytes that came in faster than [`crate::limits::OUTPUT_BYTES_PER_SECOND`] and are no lines at all.
+    #[n(4)]
+    pub dropped_bytes: u64,
 }
 
 /// How an attempt ended: exactly one of these.

@@ -172,7 +172,9 @@ impl Shard {
         let timer = self.state.index.timers.first().map(|(time, _)| *time);
         // Also where nothing runs: time is put on record, so that what has expired stays so. A shard without a past has nothing to keep.
         let swept = (self.position > 0).then(|| self.observed.next_revocation(now));
-        timer.into_iter().chain(self.observed.next_look()).chain(swept).min()
+        let due = self.state.next_due().map(|(time, _)| time);
+        let timers = timer.into_iter().chain(due);
+        timers.chain(self.observed.next_look()).chain(swept).min()
     }
 
     /// Whether a decision left something over that the next tick takes up.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    approval::Request,
     id::{Digest, MessageId, Role, TaskId},
     message::Letter,
     plan::{Artifact, Payload},
@@ -139,6 +140,19 @@ pub enum StepCall {
     /// Send a question and wait for its answer.
     #[n(81)]
     Request(#[n(0)] Letter),
+    /// Ask a person to allow something.
+    #[n(100)]
+    AskApproval(#[n(0)] Request),
+    /// Ask a person for what the run cannot go on without.
+    #[n(101)]
+    RaiseBlocker {
+        /// What it needs.
+        #[n(0)]
+        question: String,
+        /// How long a person has.
+        #[n(1)]
+        expires: Option<Millis>,
+    },
 }
 
 /// A child as its parent asks for it.
@@ -214,6 +228,20 @@ pub enum StepResult {
     /// A request was answered; at most [`crate::limits::MAX_ANSWER_BYTES`].
     #[n(81)]
     Answered(#[n(0)] Payload),
+    /// What a person has decided, in the order of the items.
+    #[n(100)]
+    Decided(#[n(0)] Vec<Decided>),
+}
+
+/// What a person has decided about one item, as the agent is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Decided {
+    /// It may be done.
+    #[n(0)]
+    pub approved: bool,
+    /// What the person said.
+    #[n(1)]
+    pub remark: String,
 }
 
 impl StepResult {
@@ -335,6 +363,8 @@ names! {
     11 ReadArtifact "artifacts.read";
     80 Send "messages.send";
     81 Request "messages.request";
+    100 AskApproval "tasks.ask-approval";
+    101 RaiseBlocker "tasks.raise-blocker";
 }
 
 impl StepCall {
@@ -356,7 +386,18 @@ impl StepCall {
             StepCall::ReadArtifact { .. } => StepName::ReadArtifact,
             StepCall::Send(_) => StepName::Send,
             StepCall::Request(_) => StepName::Request,
+            StepCall::AskApproval(_) => StepName::AskApproval,
+            StepCall::RaiseBlocker { .. } => StepName::RaiseBlocker,
         }
+    }
+
+    /// Whether it makes something that needs an id: a child, or what a person is asked.
+    #[must_use]
+    pub fn makes(&self) -> bool {
+        matches!(
+            self,
+            StepCall::Spawn(_) | StepCall::AskApproval(_) | StepCall::RaiseBlocker { .. }
+        )
     }
 
     /// What a second run is held against. What the host found out itself (the present, why a read was refused) is no argument.

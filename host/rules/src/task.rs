@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::Failure,
+    approval::{Asks, Points},
     id::{AgentId, CrewId, Digest, NodeName, Role, TaskId},
     lease::Held,
     lifecycle::{Hold, OnFailure, Past, Timeouts},
@@ -66,6 +67,15 @@ pub enum TaskState {
     /// It waits for a person.
     #[n(11)]
     Paused,
+    /// It waits for a person to approve something: its run, its result, or what its agent is about to do.
+    #[n(100)]
+    AwaitingApproval,
+    /// Its agent has asked a person, and cannot go on without an answer.
+    #[n(101)]
+    Blocked,
+    /// A person has not approved it.
+    #[n(102)]
+    Rejected,
 }
 
 impl TaskState {
@@ -83,6 +93,9 @@ impl TaskState {
         TaskState::Cancelled,
         TaskState::Skipped,
         TaskState::Paused,
+        TaskState::AwaitingApproval,
+        TaskState::Blocked,
+        TaskState::Rejected,
     ];
 
     /// Nothing follows.
@@ -91,27 +104,66 @@ impl TaskState {
         self.leaves_to().is_empty()
     }
 
+    /// Nothing happens before a person does something, or time runs out.
+    #[must_use]
+    pub fn waits_for_person(self) -> bool {
+        matches!(
+            self,
+            TaskState::Paused | TaskState::AwaitingApproval | TaskState::Blocked
+        )
+    }
+
     /// Where it may go from here; the only transitions there are. VERIFYING to itself is the lease of a checker given or lost.
     #[must_use]
     pub fn leaves_to(self) -> &'static [TaskState] {
         use TaskState::{
-            Assigned, Cancelled, Completed, Failed, Paused, Pending, Ready, RetryWait, Running, Skipped, Verifying,
-            Waiting,
+            Assigned, AwaitingApproval, Blocked, Cancelled, Completed, Failed, Paused, Pending, Ready, Rejected,
+            RetryWait, Running, Skipped, Verifying, Waiting,
         };
         match self {
-            Pending => &[Ready, Paused, Completed, Failed, Cancelled, Skipped],
+            Pending => &[Ready, AwaitingApproval, Paused, Completed, Failed, Cancelled, Skipped],
             Ready => &[Assigned, Paused, Completed, Failed, Cancelled, Skipped],
             Assigned => &[Running, Ready, Paused, Completed, Failed, Cancelled, Skipped],
             Paused => &[
                 Pending, Ready, Waiting, Verifying, Completed, Failed, Cancelled, Skipped,
             ],
             Running => &[
-                Waiting, RetryWait, Verifying, Completed, Ready, Paused, Failed, Cancelled, Skipped,
+                Waiting,
+                AwaitingApproval,
+                Blocked,
+                RetryWait,
+                Verifying,
+                Completed,
+                Ready,
+                Paused,
+                Failed,
+                Cancelled,
+                Skipped,
             ],
-            Waiting => &[Ready, Verifying, Paused, Completed, Failed, Cancelled, Skipped],
+            Waiting => &[
+                Ready,
+                Verifying,
+                AwaitingApproval,
+                Paused,
+                Completed,
+                Failed,
+                Cancelled,
+                Skipped,
+            ],
             RetryWait => &[Ready, Paused, Completed, Failed, Cancelled, Skipped],
-            Verifying => &[Verifying, Ready, Completed, Paused, Failed, Cancelled, Skipped],
-            Completed | Failed | Cancelled | Skipped => &[],
+            Verifying => &[
+                Verifying,
+                Ready,
+                AwaitingApproval,
+                Completed,
+                Paused,
+                Failed,
+                Cancelled,
+                Skipped,
+            ],
+            AwaitingApproval => &[Ready, Completed, Rejected, Failed, Cancelled, Skipped],
+            Blocked => &[Ready, Paused, Completed, Failed, Cancelled, Skipped],
+            Completed | Failed | Cancelled | Skipped | Rejected => &[],
         }
     }
 }
@@ -131,6 +183,9 @@ impl fmt::Display for TaskState {
             TaskState::Cancelled => "CANCELLED",
             TaskState::Skipped => "SKIPPED",
             TaskState::Paused => "PAUSED",
+            TaskState::AwaitingApproval => "AWAITING_APPROVAL",
+            TaskState::Blocked => "BLOCKED",
+            TaskState::Rejected => "REJECTED",
         })
     }
 }
@@ -337,6 +392,16 @@ pub struct Task {
     /// It hands a message to a mailbox.
     #[n(80)]
     pub delivery: Option<Delivery>,
+    /// Where it is not to go on without a person's word.
+    #[n(66)]
+    pub points: Option<Points>,
+    /// The approval that it waits for.
+    #[n(67)]
+    pub asks: Option<Asks>,
+    /// Actions that a person has allowed for the rest of this run.
+    #[n(68)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    pub always: Vec<String>,
 }
 
 /// Zero, which is not written.

@@ -12,6 +12,8 @@ pub(crate) mod imports {
             "skep:agent/tasks.sleep-until": async | trappable,
             "skep:agent/tasks.continue": async | trappable,
             "skep:agent/messages.request": async | trappable,
+            "skep:agent/tasks.ask-approval": async | trappable,
+            "skep:agent/tasks.raise-blocker": async | trappable,
             default: trappable,
         },
         with: { "skep:agent/artifacts.writer": crate::caps::artifacts::Writer },

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Wake,
@@ -12,10 +12,10 @@ use futures_util::task::AtomicWaker;
 use skep_rules::{
     limits::YIELD_FUEL,
     quantity::Fuel,
-    seam::{Beat, Lease},
+    seam::{Beat, Lease, LogFrame},
 };
 
-use crate::{instance::Prepared, meter::Pulse};
+use crate::{caps::output::Log, instance::Prepared, meter::Pulse};
 
 /// Why an attempt is to end before its export returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Control {
     polling: AtomicU64,
     /// The poll under way has been woken from within, which is how a fuel yield looks from outside.
     woken: AtomicBool,
+    /// What the attempt writes, once its store is there.
+    log: OnceLock<Log>,
     /// The task that runs the attempt.
     waker: AtomicWaker,
     /// Crossings, yields and percentage at the last beat. Touched by the loop that makes beats only.
@@ -77,6 +79,7 @@ impl Control {
             yields: AtomicU64::new(0),
             polling: AtomicU64::new(0),
             woken: AtomicBool::new(false),
+            log: OnceLock::new(),
             waker: AtomicWaker::new(),
             told: [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(UNTOLD.into())],
         })
@@ -106,6 +109,17 @@ impl Control {
     /// The attempt waits, without a lease.
     pub(crate) fn park(&self) {
         self.parked.store(true, Ordering::Release);
+    }
+
+    /// The attempt writes there.
+    pub(crate) fn writes_to(&self, log: Log) {
+        // An attempt has one store, and so one log.
+        let _first = self.log.set(log);
+    }
+
+    /// What it has written since the last call, within so many bytes.
+    pub(crate) fn fresh(&self, bytes: usize) -> Option<LogFrame> {
+        self.log.get()?.fresh(bytes).of(self.lease())
     }
 
     /// Whether it does.

@@ -16,7 +16,7 @@ use skep_rules::{
     plan::Outcome,
     quantity::{Fuel, Millis, Size},
     reason::Reason,
-    seam::{Call, Denial, End, Export, Identity, Lease, LogLine, TaskView, Usage},
+    seam::{Call, Denial, End, Export, Identity, Lease, LogFrame, LogLine, TaskView, Usage},
 };
 use wasmtime::{PoolConcurrencyLimitError, Store, component::Instance};
 
@@ -58,6 +58,8 @@ pub struct Ended {
     pub denials: Vec<Denial>,
     /// Its log.
     pub log: Vec<LogLine>,
+    /// What of it was not told yet while it ran.
+    pub fresh: Option<LogFrame>,
 }
 
 /// What became of an attempt that ran.
@@ -200,6 +202,7 @@ impl Prepared {
         if let (End::Finished(_), Some(early)) = (&end, steps.left()) {
             end = outcome::diverged(early);
         }
+        let fresh = ctx.base.log.last().of(control.lease());
         let (mut denials, log) = (ctx.base.denials.take(), ctx.base.log.take());
         if !matches!(end, End::Finished(_)) {
             denials.retain(|denial| denial.what != environment::READ);
@@ -212,6 +215,7 @@ impl Prepared {
             usage,
             denials,
             log,
+            fresh,
         }
     }
 
@@ -284,6 +288,7 @@ impl Prepared {
             },
             denials: Vec::new(),
             log: Vec::new(),
+            fresh: None,
         }
     }
 
@@ -310,6 +315,7 @@ impl Prepared {
         let path = workspace.as_ref().map(Workspace::path);
         let base = Base::new(effective, path, seed, control.pulse.clone(), steps)
             .map_err(|error| Stop::new(Reason::MountDenied, format!("{error}: {}", error.source)))?;
+        control.writes_to(base.log.clone());
         let ctx = Ctx {
             base,
             limiter: Limiter::new(&effective.limits, self.total.clone()),

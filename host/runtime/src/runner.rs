@@ -10,9 +10,12 @@ use std::{
 use skep_rules::{
     grant::Effective,
     id::{AgentId, Digest},
-    limits::{MAX_BLOCKING_THREADS, MAX_COMPILATIONS, MAX_WARMING, PARK, PARKED_SHARE, Tier},
+    limits::{
+        LIVE_LOG_BYTES, LIVE_LOG_FRAME_BYTES, MAX_BLOCKING_THREADS, MAX_COMPILATIONS, MAX_WARMING, PARK, PARKED_SHARE,
+        Tier,
+    },
     reason::Reason,
-    seam::{Beat, End, Identity, Lease, RunnerCommand, RunnerEvent, Usage},
+    seam::{Beat, End, Identity, Lease, LogFrame, RunnerCommand, RunnerEvent, Usage},
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -124,7 +127,7 @@ impl Runner {
         let watched = Arc::downgrade(&shared);
         let live = move || watched.upgrade().map(|shared| shared.live()).unwrap_or_default();
         let watchdog = Watchdog::start(live).map_err(Error::Threads)?;
-        for (period, act) in [(BEAT, beat as fn(&Shared)), (LOOK, evict_old)] {
+        for (period, act) in [(BEAT, beat as fn(&Shared)), (LOOK, evict_old), (LOOK, tell_lines)] {
             let each = each(period, Arc::downgrade(&shared), shared.stop.clone(), act);
             shared.tasks.spawn_on(each, &shared.handle);
         }
@@ -453,6 +456,9 @@ impl Shared {
     /// Keeps an attempt that waits: no longer than [`PARK`], and only while nobody else needs its room.
     fn park(self: &Arc<Self>, attempt: Attempt) {
         let most = (self.sandbox.slots() / PARKED_SHARE).max(1) as usize;
+        if let Some(frame) = attempt.control().fresh(LIVE_LOG_BYTES) {
+            self.host.event(RunnerEvent::Lines { frames: vec![frame] });
+        }
         let (early, dropped) = lock(&self.seats).park(attempt, self.clock.elapsed(), most);
         self.drop_all(dropped);
         if self.stop.is_cancelled() {
@@ -492,11 +498,15 @@ impl Shared {
             usage,
             denials,
             log,
+            fresh,
         } = ended;
         if let End::HostFault { message } = &end {
             tracing::error!(?lease, message, "an attempt ended by a fault of the host");
         }
         let early = lock(&self.seats).leave(lease);
+        if let Some(frame) = fresh {
+            self.host.event(RunnerEvent::Lines { frames: vec![frame] });
+        }
         self.host.event(RunnerEvent::Ended {
             lease,
             end,
@@ -549,6 +559,7 @@ fn unbegun(end: End) -> Ended {
         usage: Usage::default(),
         denials: Vec::new(),
         log: Vec::new(),
+        fresh: None,
     }
 }
 
@@ -570,6 +581,16 @@ async fn each(period: Duration, shared: Weak<Shared>, stop: CancellationToken, a
 fn evict_old(shared: &Shared) {
     let now = shared.clock.elapsed();
     shared.evict(|_, since| now.saturating_sub(since) >= PARK.duration());
+}
+
+/// Tells what was written lately, all of it in one message. Where many write, each is told of less.
+fn tell_lines(shared: &Shared) {
+    let live = shared.live();
+    let share = (LIVE_LOG_FRAME_BYTES / live.len().max(1)).min(LIVE_LOG_BYTES);
+    let frames: Vec<LogFrame> = live.iter().filter_map(|control| control.fresh(share)).collect();
+    if !frames.is_empty() {
+        shared.host.event(RunnerEvent::Lines { frames });
+    }
 }
 
 /// Tells signs of life, those of all attempts in one message.

@@ -109,6 +109,9 @@ pub(crate) enum Command {
     /// Tasks of a host
     #[command(subcommand)]
     Task(commands::task::Command),
+    /// What people are asked to approve or to answer
+    #[command(subcommand)]
+    Approval(commands::approval::Command),
     /// Run a recorded task again, offline, and say where it does something else
     Replay(commands::replay::Args),
     /// The state of crews: what their agents remember
@@ -117,6 +120,11 @@ pub(crate) enum Command {
     /// Messages of crews
     #[command(subcommand)]
     Message(commands::message::Command),
+    /// Show what agents write and what the host decides and refuses
+    Logs(commands::logs::Args),
+    /// Tasks that are submitted again and again
+    #[command(subcommand)]
+    Schedule(commands::schedule::Command),
     /// Agents of a host
     #[command(subcommand)]
     Agent(commands::agent::Command),
@@ -167,7 +175,7 @@ pub(crate) enum Exit {
     Invalid = 6,
     /// The task ended, failed; a replay did something else than the record says.
     TaskFailed = 7,
-    /// A person has to agree first.
+    /// A person has to agree first; of a task that was waited for, to what it asks.
     Waiting = 8,
     /// No host answers.
     Unreachable = 9,
@@ -191,12 +199,14 @@ impl Exit {
             Reason::IllegalTransition
             | Reason::Conflict
             | Reason::IdempotencyMismatch
+            | Reason::ApprovalExpired
             | Reason::StaleRevision
             | Reason::PreconditionRequired => Exit::Conflict,
             Reason::CapabilityDenied
             | Reason::MountDenied
             | Reason::AddressDenied
             | Reason::Unauthenticated
+            | Reason::SelfApproval
             | Reason::Forbidden => Exit::Denied,
             Reason::BodyLimit
             | Reason::InvalidManifest
@@ -235,6 +245,7 @@ impl Exit {
             | Reason::DependencyFailed
             | Reason::Cancelled
             | Reason::Verify
+            | Reason::Rejected
             | Reason::Error => Exit::TaskFailed,
             Reason::DeadlineExceeded | Reason::TimedOut | Reason::MessageExpired => Exit::TimedOut,
             Reason::RateLimited

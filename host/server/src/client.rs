@@ -366,7 +366,7 @@ impl Events {
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         loop {
             if let Some((name, data)) = self.parser.pop() {
-                if name == "gone" {
+                if name == "gone" || name == "end" {
                     return Ok(None);
                 }
                 return Ok(Some(

@@ -9,6 +9,7 @@ use std::{
         Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use skep_rules::{
@@ -17,16 +18,20 @@ use skep_rules::{
     effect::{Changed, Notice},
     facts::{self, Facts, Remembered, Replaced, record_key},
     id::{Digest, MessageId, TaskId},
-    limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, MAX_RIDERS, RECORD_PAGE_BYTES},
+    limits::{
+        CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, LOG_AGE, LOG_MEMORY_PIECES, MAX_RIDERS,
+        RECORD_PAGE_BYTES,
+    },
     message::Kept,
     plan::Payload,
     quantity::Time,
     reason::Reason,
     rejection::Rejection,
-    seam::{Beat, DependencyEnd, Lease, RunnerCommand, StepReply},
+    seam::{Beat, DependencyEnd, Lease, LogFrame, RunnerCommand, StepReply},
     shard::{Output, Shard},
     state::State,
     step::{Recorded, Step, StepCall, read_steps},
+    task::Task,
 };
 use skep_runtime::Runner;
 use skep_store::{Batch, Position, Range, Store, Table, Write};
@@ -36,6 +41,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock::{Clock, Draw, NoRandomness},
     feed::{Adding, Feed},
+    logs::{self, LINES, Logs, Whose},
+    perform::StoredLog,
 };
 
 /// Ended tasks, see [`facts::Table::Tasks`].
@@ -49,6 +56,8 @@ const IDEMPOTENCY: Table = Table::new("idempotency");
 pub(crate) const STEPS: Table = Table::new("steps");
 /// The crews' state, see [`facts::Table::State`].
 pub(crate) const STATE: Table = Table::new("state");
+/// Approvals that are over, see [`facts::Table::Approvals`].
+pub(crate) const APPROVALS: Table = Table::new("approvals");
 /// Its older values, see [`facts::Table::Replaced`].
 pub(crate) const REPLACED: Table = Table::new("replaced");
 /// Messages, see [`facts::Table::Messages`].
@@ -59,6 +68,11 @@ const SWEPT_ROWS: usize = 1_000;
 pub(crate) const ARTIFACTS: Table = Table::new("artifacts");
 /// Logs of attempts: the task's id and the epoch (8 bytes, big-endian) to an encoded [`crate::perform::StoredLog`].
 pub(crate) const LOGS: Table = Table::new("logs");
+
+/// How often the log is handed to the disk.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// For how many times it waits for a decision to travel with.
+const LOG_PATIENCE: u32 = 4;
 
 /// The one shard of this host.
 pub(crate) const SHARD: u16 = 0;
@@ -109,6 +123,7 @@ pub(crate) struct Driver {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) feed: Feed,
+    pub(crate) logs: Logs,
     /// Who waits for the end of which task. Bounded by the number of connections. May be locked under the shard's lock, never around it.
     waiters: Mutex<BTreeMap<TaskKey, Waiting>>,
     runner: OnceLock<Arc<Runner>>,
@@ -158,6 +173,8 @@ struct Core {
     /// Rows past their time, to be deleted with the next batch; and how far their tables were looked through.
     expired: Vec<Write>,
     swept: BTreeMap<Table, Vec<u8>>,
+    /// Pieces of the log, that travel likewise; without a value they go.
+    lines: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Audit entries of decisions that made no entry of the journal; they travel too.
     audit: Vec<Vec<u8>>,
     /// What the runner says no longer counts: its attempts are being lost.
@@ -177,9 +194,12 @@ impl Driver {
         unsigned: bool,
     ) -> Self {
         shard.take_unsigned(unsigned);
+        // A store that cannot be read fails the host when it is used in earnest.
+        let last = logs::last_piece(&store).unwrap_or_default();
         Driver {
             unsigned,
             feed: Feed::after(shard.position()),
+            logs: Logs::behind(last),
             core: Mutex::new(Core {
                 shard,
                 draw: Draw::new(),
@@ -189,6 +209,7 @@ impl Driver {
                 riders: BTreeMap::new(),
                 expired: Vec::new(),
                 swept: BTreeMap::new(),
+                lines: BTreeMap::new(),
                 audit: Vec::new(),
                 closed: false,
                 entries: 0,
@@ -294,9 +315,9 @@ impl Driver {
                 })
             });
             let mail = mail.transpose()?;
-            let child = match &call {
-                StepCall::Spawn(_) if ids => Some(TaskId::new(draw.uuid(now)?, SHARD)),
-                _ => None,
+            let child = match ids && call.makes() {
+                true => Some(TaskId::new(draw.uuid(now)?, SHARD)),
+                false => None,
             };
             Ok(Command::Step {
                 lease,
@@ -401,9 +422,82 @@ impl Driver {
         is_artifact(&self.store, digest)
     }
 
+    /// Keeps lines that attempts have written.
+    pub(crate) fn keep_lines(&self, frames: Vec<LogFrame>) -> Result<(), Error> {
+        let whose = |task: &Task| {
+            // Of an ephemeral task nothing is written.
+            (!task.ephemeral).then_some(Whose {
+                crew: task.crew,
+                trace: task.root,
+            })
+        };
+        let known = |state: &State| -> Vec<Option<Option<Whose>>> {
+            let tasks = frames.iter().map(|frame| state.task(frame.lease.task).map(whose));
+            tasks.collect()
+        };
+        let (known, _) = self.read(known)?;
+        let mut found = BTreeMap::new();
+        for (frame, known) in frames.iter().zip(known) {
+            let task = frame.lease.task;
+            // The last lines of an attempt that was cancelled come when its task has left memory.
+            let known = match known {
+                Some(known) => known,
+                None => self.row::<Task>(TASKS, &task.to_bytes())?.as_ref().and_then(whose),
+            };
+            found.extend(known.map(|whose| (task, whose)));
+        }
+        self.logs
+            .frames(self.clock.now(), frames, |frame| found.get(&frame.lease.task).copied());
+        Ok(())
+    }
+
+    /// Hands the log to the disk, until the host stops or fails: what was added travels with the next decision, and has one of its own where none
+    /// comes.
+    pub(crate) async fn keep_log(self: Arc<Self>) {
+        let mut waited = 0_u32;
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = self.failed.cancelled() => return,
+                () = tokio::time::sleep(LOG_FLUSH) => {}
+            }
+            let Ok(left) = self.write_log() else { return };
+            waited = if left { waited + 1 } else { 0 };
+            if waited > LOG_PATIENCE && self.note_time().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Puts what was added to the log where the next batch takes it; whether some of it lay there already.
+    fn write_log(&self) -> Result<bool, Error> {
+        let rows = self.logs.take_rows();
+        let mut core = self.core()?;
+        let left = !core.lines.is_empty();
+        // The log is the first that a full disk does without.
+        if !self.low_space.load(Ordering::Relaxed) {
+            core.lines.extend(rows.into_iter().map(|row| match row {
+                Write::Put { key, value, .. } => (key, Some(value)),
+                Write::Delete { key, .. } => (key, None),
+            }));
+        }
+        while core.lines.len() > 2 * LOG_MEMORY_PIECES {
+            core.lines.pop_first();
+        }
+        Ok(left)
+    }
+
+    fn note_time(&self) -> Result<(), Error> {
+        self.decide(Vec::new(), |_, _, _| Ok(Command::NoteTime)).map(drop)
+    }
+
     /// From here on what the runner says is ignored, so that attempts which it ends because it is stopped are not taken for cancelled. Their
     /// leases are given back: the next start goes on with them.
     pub(crate) fn close(&self) -> Result<(), Error> {
+        if self.runner.get().is_some() {
+            self.write_log()?;
+            self.note_time()?;
+        }
         let mut core = self.core()?;
         core.closed = true;
         core.outbox.clear();
@@ -538,15 +632,11 @@ impl Driver {
     fn let_out(&self, mut feed: Adding<'_>, released: Vec<(u64, Vec<Notice>)>) -> Vec<Waiting> {
         let mut woken = Vec::new();
         for (position, notices) in released {
-            // Whoever waits for one that is PAUSED is told as well: nothing more comes of it without a person. It may have ended meanwhile, which is
+            // Whoever waits for one that waits for a person is told as well: nothing more comes of it without one. It may have ended meanwhile, which is
             // not durable yet.
             let ended = notices.iter().filter_map(|notice| match notice.what {
                 Changed::Task { task, state, .. } if state.is_ended() => Some((task, true)),
-                Changed::Task {
-                    task,
-                    state: skep_rules::task::TaskState::Paused,
-                    ..
-                } => Some((task, false)),
+                Changed::Task { task, state, .. } if state.waits_for_person() => Some((task, false)),
                 _ => None,
             });
             woken.extend(ended.filter_map(|(task, over)| {
@@ -575,6 +665,9 @@ impl Driver {
             .is_some_and(|next| core.next_wake.is_none_or(|planned| next < planned));
         core.next_wake = output.next_wake;
         core.audit.extend(output.audit.iter().map(encode));
+        let state = core.shard.state();
+        self.logs
+            .decisions(&output.audit, |id| state.task(id).map_or(id, |task| task.root));
         // What concerns ephemeral tasks only waits for nothing of its own: nobody would come later to let it out.
         let lone = output.entries.is_empty();
         if !lone {
@@ -590,7 +683,9 @@ impl Driver {
             // Deletions first: a key that is used again in this batch stays.
             let expired = std::mem::take(&mut core.expired).into_iter();
             let awaited = self.keep_ends(&output.writes);
-            let written = output.writes.into_iter().map(put).chain(riders).chain(writes);
+            let lines = std::mem::take(&mut core.lines).into_iter().map(log_row);
+            let written = output.writes.into_iter().map(put).chain(riders).chain(lines);
+            let written = written.chain(writes);
             let batch = Batch {
                 entries: output.entries,
                 audit: std::mem::take(&mut core.audit),
@@ -658,6 +753,9 @@ impl Driver {
         written.inspect_err(|error| self.fail(error))?;
         let now = self.clock.now();
         self.sweep(core, IDEMPOTENCY, |row| Ok(decode::<Remembered>(row)?.until < now))?;
+        self.sweep(core, LOGS, |row| {
+            Ok(decode::<StoredLog>(row)?.ended_at.after(LOG_AGE) < now)
+        })?;
         self.sweep(core, REPLACED, |row| Ok(decode::<Replaced>(row)?.until < now))?;
         self.sweep(core, MESSAGES, |row| Ok(decode::<Kept>(row)?.until < now))
     }
@@ -699,6 +797,9 @@ impl Driver {
         }
         if let Some(key) = &needs.value {
             facts.value = self.row(STATE, key)?;
+        }
+        if let Some(id) = needs.approval.filter(|id| state.approval(*id).is_none()) {
+            facts.approval = self.row(APPROVALS, &id.to_bytes())?;
         }
         if let Some(key) = &needs.old {
             facts.old = self.row(REPLACED, key)?;
@@ -791,6 +892,7 @@ fn table_of(table: facts::Table) -> Table {
         facts::Table::State => STATE,
         facts::Table::Replaced => REPLACED,
         facts::Table::Messages => MESSAGES,
+        facts::Table::Approvals => APPROVALS,
     }
 }
 
@@ -799,6 +901,15 @@ fn inline(end: &DependencyEnd) -> usize {
     match &end.output {
         Ok(Payload::Inline(bytes)) => bytes.len(),
         Ok(Payload::Artifact(_)) | Err(_) => 0,
+    }
+}
+
+/// A piece of the log that is written, or goes.
+fn log_row((key, value): (Vec<u8>, Option<Vec<u8>>)) -> Write {
+    let table = LINES;
+    match value {
+        Some(value) => Write::Put { table, key, value },
+        None => Write::Delete { table, key },
     }
 }
 

@@ -116,6 +116,7 @@ fn event((position, index): Place, notice: &Notice) -> Event {
         agent: None,
         plugin: None,
         message: None,
+        approval: None,
         reason: None,
     };
     match &notice.what {
@@ -146,6 +147,16 @@ fn event((position, index): Place, notice: &Notice) -> Event {
             event.task = Some(*task);
             event.agent = *agent;
             event.reason = *reason;
+        }
+        Changed::Approval {
+            approval,
+            task,
+            settled,
+        } => {
+            event.kind = Kind::Approval;
+            event.to = crate::read::settled(*settled).to_owned();
+            event.task = Some(*task);
+            event.approval = Some(*approval);
         }
     }
     event

@@ -317,6 +317,7 @@ impl Host {
         if self.works {
             driver.resume(Arc::clone(runner))?;
             self.tasks.spawn(Arc::clone(driver).keep_time());
+            self.tasks.spawn(Arc::clone(driver).keep_log());
         }
         self.tasks
             .spawn(shutdown::fence(Arc::clone(driver), Arc::clone(runner)));

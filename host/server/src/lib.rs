@@ -15,6 +15,7 @@ mod feed;
 pub mod host;
 pub mod http;
 mod install;
+mod logs;
 mod perform;
 mod read;
 mod record;

@@ -79,6 +79,16 @@ impl Output {
         Ok(out.flush()?)
     }
 
+    /// Prints one record of a sequence that goes on: as JSON on one line, or as the line that `for_people` makes.
+    pub(crate) fn line<T: Serialize>(&self, record: &T, for_people: impl FnOnce() -> String) -> Result<()> {
+        let mut out = io::stdout().lock();
+        match self.format {
+            Format::Table => writeln!(out, "{}", marked(&plain(&for_people()), self.color_results))?,
+            Format::Json | Format::Jsonl => writeln!(out, "{}", serde_json::to_string(record)?)?,
+        }
+        Ok(out.flush()?)
+    }
+
     /// Prints a list: as JSON (`[]` when empty), or as a table with these heads, one row per record.
     pub(crate) fn list<T: Serialize, const N: usize>(
         &self,

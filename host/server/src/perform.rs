@@ -80,6 +80,7 @@ impl skep_runtime::Host for Side {
 fn take(driver: &Driver, event: RunnerEvent) -> Result<(), Error> {
     let (command, writes) = match event {
         RunnerEvent::Beats { beats } => return driver.beats(&beats),
+        RunnerEvent::Lines { frames } => return driver.keep_lines(frames),
         RunnerEvent::Warmed { agent, generation } => (Command::Warmed { agent, generation }, Vec::new()),
         RunnerEvent::WarmFailed {
             agent,
@@ -156,7 +157,7 @@ fn step(driver: &Driver, lease: Lease, number: u64, call: StepCall) -> Result<St
         _ => None,
     };
     let ids = match given {
-        None => false,
+        None => call.makes(),
         Some(Payload::Inline(_)) => true,
         Some(Payload::Artifact(named)) => match crew_of(driver, lease)? {
             Some(crew) => artifact(driver, crew, named.digest)?.as_ref() == Some(named),

@@ -2,6 +2,7 @@
 
 use skep_rules::{
     agent::{Agent, Phase},
+    approval::{Approval, Item, Settled, Verdict},
     crew_record::{Crew, CrewPhase},
     id::Digest,
     key::PublicKey,
@@ -9,6 +10,7 @@ use skep_rules::{
     metadata::Keys,
     plugin::Plugin,
     quantity::Time,
+    schedule::{self, Schedule},
     state::State,
     task::Task,
     trust::Trusted,
@@ -23,6 +25,55 @@ use crate::{
     },
     words,
 };
+
+/// The word for what an audit entry is about.
+pub(crate) fn audit_kind(kind: skep_rules::audit::Kind) -> String {
+    match serde_json::to_value(kind) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// A schedule.
+pub(crate) fn schedule(state: &State, of: &Schedule) -> api::schedule::Schedule {
+    let when = match &of.when {
+        schedule::When::Cron { pattern, zone } => api::schedule::When {
+            cron: Some(pattern.clone()),
+            zone: Some(zone.clone()),
+            ..Default::default()
+        },
+        schedule::When::Every { every, first } => api::schedule::When {
+            every: Some(*every),
+            first: Some(*first),
+            ..Default::default()
+        },
+        schedule::When::Once(at) => api::schedule::When {
+            at: Some(*at),
+            ..Default::default()
+        },
+    };
+    let live = state.crew_named(&of.crew).map(|crew| crew.phase);
+    api::schedule::Schedule {
+        name: of.name.clone(),
+        crew: of.crew.clone(),
+        when,
+        missed: of.missed,
+        description: of.task.description.clone(),
+        next: of.next,
+        resting: live != Some(CrewPhase::Live),
+        fired: of.fired,
+        last: of.last.clone().map(|last| api::schedule::Last {
+            due: last.due,
+            at: last.at,
+            task: last.task.as_ref().ok().copied(),
+            failure: last.task.err().map(Into::into),
+        }),
+        passed: of.passed.map(|(first, before)| api::schedule::Passed { first, before }),
+        by: of.by.clone(),
+        revision: of.revision,
+        created_at: of.created,
+    }
+}
 
 /// A task.
 pub(crate) fn task(task: Task) -> api::task::Task {
@@ -47,11 +98,12 @@ pub(crate) fn task(task: Task) -> api::task::Task {
         assigned_agent: task.held.map(|held| held.lease.agent).or(task.last_agent),
         run: task.run,
         steps: task.steps,
-        waits: task.wait.map(|wait| api::task::Waits {
+        waits: task.wait.filter(|_| task.asks.is_none()).map(|wait| api::task::Waits {
             tasks: wait.tasks,
             all: wait.all,
             until: wait.until,
         }),
+        approval: task.asks.map(|asks| asks.approval),
         attempts: task.attempts,
         fuel: task.fuel,
         peak_memory_bytes: task.peak_memory.0,
@@ -65,6 +117,34 @@ pub(crate) fn task(task: Task) -> api::task::Task {
         revision: task.revision,
         created_at: task.created,
         ended_at: task.ended,
+    }
+}
+
+/// An approval, open or over.
+pub(crate) fn approval(approval: &Approval) -> api::approval::Approval {
+    let item = |(item, verdict): (&Item, Option<&Verdict>)| api::approval::Item {
+        name: item.name.clone(),
+        arguments: item.arguments.clone(),
+        parsed: item.parsed,
+        verdict: verdict.cloned(),
+    };
+    api::approval::Approval {
+        approval_id: approval.id,
+        task: approval.task,
+        crew: approval.crew,
+        point: approval.point,
+        action: approval.action.clone(),
+        question: approval.question.clone(),
+        items: approval.decided().map(item).collect(),
+        component: approval.component,
+        digest: approval.digest,
+        requester: approval.requester.clone(),
+        asked_at: approval.asked,
+        expires_at: approval.until,
+        on_timeout: approval.terms.on_timeout,
+        escalated: approval.escalated,
+        settled: approval.settled.map(|(how, _)| how),
+        settled_at: approval.settled.map(|(_, at)| at),
     }
 }
 
@@ -219,6 +299,16 @@ pub(crate) fn trust(state: &State, now: Time) -> api::key::Trust {
         revoked: metadata.revoked.clone(),
         time: trust.time(now),
         clock_time: now,
+    }
+}
+
+/// What the event stream calls how an approval is over.
+pub(crate) fn settled(settled: Option<Settled>) -> &'static str {
+    match settled {
+        None => "open",
+        Some(Settled::Decided) => "decided",
+        Some(Settled::Expired) => "expired",
+        Some(Settled::Withdrawn) => "withdrawn",
     }
 }
 

@@ -198,7 +198,7 @@ impl Run {
         }
         let payload = match task.state {
             TaskState::Completed => task.result.clone(),
-            TaskState::Verifying | TaskState::Paused => task.candidate.clone(),
+            TaskState::Verifying | TaskState::Paused | TaskState::AwaitingApproval => task.candidate.clone(),
             _ => None,
         };
         Ok(match (payload, &task.failure) {

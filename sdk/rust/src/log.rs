@@ -1,4 +1,4 @@
-//! Structured log lines, shown to the operator by `skep task logs`. No grant needed.
+//! Structured log lines, shown to the operator by `skep logs` as they come, and by `skep task logs`. No grant needed.
 //!
 //! The host cuts a message at 4 KiB, keeps 16 fields of it, and past 1 MiB per attempt drops the oldest lines.
 

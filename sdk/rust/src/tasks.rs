@@ -1,4 +1,4 @@
-//! Work for others, and time. Needs the grant `tasks`.
+//! Work for others, time, and questions to people. Needs the grant `tasks`.
 //!
 //! An agent that calls nothing of this module does not import the interface and needs no grant. Every call is a durable step, see
 //! [the crate](crate#steps): a task may wait for days, through stops and crashes of its host, and holds neither a slot nor memory while it does.
@@ -51,7 +51,9 @@ use crate::bindings::imports::skep::agent::tasks as host;
 use crate::double::tasks as host;
 use crate::{Failure, Payload, payload};
 
-pub use crate::bindings::imports::skep::agent::tasks::{Child, End, Ended, Error, Mode};
+pub use crate::bindings::imports::skep::agent::tasks::{
+    Answer, Child, Decision, End, Ended, Error, Item, Mode, OnTimeout, Request,
+};
 
 impl Child {
     /// A child for any agent of the crew, unchecked, retried as the host sees fit. Everything else is set by field:
@@ -66,6 +68,45 @@ impl Child {
             roles: Vec::new(),
             check: false,
             max_retries: None,
+        })
+    }
+}
+
+impl Request {
+    /// Whether one thing may be done, decided within a day, and rejected when nobody has decided by then. Everything else is set by field:
+    /// `Request { expires_in: Some(3_600_000), ..Request::new("deploy", "it is Friday", "eu-west", &arguments)? }`.
+    ///
+    /// # Errors
+    /// As [`Payload::json`].
+    pub fn new<T: Serialize + ?Sized>(
+        action: impl Into<String>,
+        question: impl Into<String>,
+        item: impl Into<String>,
+        arguments: &T,
+    ) -> Result<Request, payload::Error> {
+        Ok(Request {
+            action: action.into(),
+            question: question.into(),
+            items: vec![Item::new(item, arguments)?],
+            expires_in: None,
+            on_timeout: OnTimeout::Reject,
+        })
+    }
+}
+
+impl Item {
+    /// An item with these arguments, as JSON.
+    ///
+    /// # Errors
+    /// As [`Payload::json`].
+    pub fn new<T: Serialize + ?Sized>(name: impl Into<String>, arguments: &T) -> Result<Item, payload::Error> {
+        let arguments = match Payload::json(arguments)? {
+            Payload::Inline(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Payload::Artifact(_) => String::new(),
+        };
+        Ok(Item {
+            name: name.into(),
+            arguments,
         })
     }
 }
@@ -131,6 +172,37 @@ pub fn sleep_for(time: Duration) -> Result<(), Error> {
     sleep_until(present().checked_add(time).ok_or(Error::InvalidInput)?)
 }
 
+/// Ask a person to allow something before it is done, and wait for the decisions, one per item and in their order. Act on what is approved at once and
+/// only once.
+///
+/// ```
+/// use skep_sdk::{Failure, double, tasks::{self, Request}};
+///
+/// fn deploy(region: &str) -> Result<bool, Failure> {
+///     let asked = tasks::ask_approval(&Request::new("deploy", "The tests pass.", region, &serde_json::json!({"version": 7}))?)?;
+///     Ok(asked.iter().all(|decision| decision.approved))
+/// }
+///
+/// // A test plays the person; nobody else decides.
+/// double::decide(|request, item| request.action == "deploy" && item.name == "eu-west");
+/// assert!(deploy("eu-west").unwrap());
+/// assert!(!deploy("us-east").unwrap());
+/// ```
+///
+/// # Errors
+/// The request is out of its bounds, or as [`spawn`] for what is no fault of the call.
+pub fn ask_approval(request: &Request) -> Result<Vec<Decision>, Error> {
+    host::ask_approval(request)
+}
+
+/// Tell people what the task cannot go on without, and wait for an answer: a day, or as long as said, then the task fails.
+///
+/// # Errors
+/// The question is empty or longer than 4 KiB, the time is out of bounds (a second to 30 days), or as [`spawn`] for what is no fault of the call.
+pub fn raise_blocker(question: &str, expires_in: impl Into<Option<Duration>>) -> Result<Answer, Error> {
+    host::raise_blocker(question, expires_in.into().map(milliseconds))
+}
+
 /// End this run and begin another one of the same task with this input, as JSON, and an empty record: what tasks do that never end, or whose record is
 /// full. It returns only when it was refused:
 ///
@@ -177,7 +249,7 @@ pub(crate) fn describe(error: Error) -> &'static str {
     match error {
         Error::NotFound => "nobody in the crew has one of the roles, or the task is not a child of this one",
         Error::InvalidInput => {
-            "a text, a list or a time is too long, a role, an id or an artifact is none, or nothing is awaited"
+            "a text, a list or a time is out of bounds, a role, an id or an artifact is none, or nothing is awaited or asked"
         }
         Error::BudgetExceeded => "the grant's number of children is used up, or the tree is too deep or too large",
         Error::Denied => "the grant was taken back, or the attempt has no record: a check, an ephemeral task",
@@ -252,6 +324,45 @@ mod tests {
         assert!(sleeps[0] >= before + Duration::from_secs(3600) && sleeps[0] < before + Duration::from_secs(3660));
         assert_eq!(sleeps[1], UNIX_EPOCH + Duration::from_millis(2), "rounded up");
         assert_eq!(sleep_for(Duration::MAX), Err(Error::InvalidInput));
+    }
+
+    #[test]
+    fn people_decide_as_the_test_says() {
+        let request = Request {
+            items: ["a", "b"].map(|name| Item::new(name, &[1]).unwrap()).into(),
+            ..Request::new("deploy", "why", "", &()).unwrap()
+        };
+        double::decide(|_, item| item.name == "b" && item.arguments == "[1]");
+        let decided = ask_approval(&request).unwrap();
+        let told: Vec<(&str, bool)> = decided
+            .iter()
+            .map(|decision| (decision.item.as_str(), decision.approved))
+            .collect();
+        assert_eq!(told, [("a", false), ("b", true)]);
+        assert_eq!(double::requests(), [request.clone()]);
+        let twice = Request {
+            items: vec![request.items[0].clone(); 2],
+            ..request
+        };
+        for wrong in [
+            twice.clone(),
+            Request { items: vec![], ..twice },
+            Request::new("", "why", "a", &()).unwrap(),
+            Request::new("a", "x".repeat(5_000), "a", &()).unwrap(),
+        ] {
+            assert_eq!(ask_approval(&wrong), Err(Error::InvalidInput));
+        }
+    }
+
+    #[test]
+    fn people_answer_as_the_test_says() {
+        double::answer(|question| (question == "where?").then(|| "here".into()));
+        assert_eq!(raise_blocker("where?", None), Ok(Answer::Answered("here".into())));
+        let nobody = raise_blocker("why?", Duration::from_secs(5)).unwrap();
+        assert!(matches!(nobody, Answer::Declined(_)));
+        assert_eq!(double::questions(), ["where?", "why?"]);
+        assert_eq!(raise_blocker("", None), Err(Error::InvalidInput));
+        assert_eq!(raise_blocker("a", Duration::from_millis(1)), Err(Error::InvalidInput));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use skep_sdk::{
     Artifact, Executor, Failure, Outcome, Payload, Task, artifacts, context, heartbeat, log, state,
-    tasks::{self, Child, End},
+    tasks::{self, Answer, Child, End, Item, OnTimeout, Request},
 };
 
 /// One instruction. Revisions are named by their numbers as they are told; 0 is a key that is not there.
@@ -83,6 +83,19 @@ enum Act {
     /// Wait for a task by its id, the own one when none is named.
     AwaitTask {
         task: Option<String>,
+    },
+    /// Ask a person: the items and their arguments.
+    Ask {
+        action: String,
+        items: Vec<(String, String)>,
+        expires: Option<u64>,
+        #[serde(default)]
+        escalate: bool,
+    },
+    /// Ask a person for an answer.
+    Block {
+        question: String,
+        expires: Option<u64>,
     },
     /// Sleep as a task, so many milliseconds.
     Sleep {
@@ -239,6 +252,7 @@ impl Machine {
             | Act::AwaitAny { .. }
             | Act::AwaitTask { .. }
             | Act::Continue { .. } => self.tasks(act),
+            Act::Ask { .. } | Act::Block { .. } => Self::people(act),
             Act::Sleep { .. } | Act::Pause { .. } | Act::Clock { .. } | Act::Random { .. } => self.world(act),
             Act::Store { text } => Ok(match artifacts::write_all("text/plain", text.as_bytes()) {
                 Ok(stored) => {
@@ -483,6 +497,48 @@ impl Machine {
         })
     }
 
+    fn people(act: &Act) -> Result<Value, Failure> {
+        Ok(match act {
+            Act::Ask {
+                action,
+                items,
+                expires,
+                escalate,
+            } => {
+                let item = |(name, arguments): &(String, String)| Item {
+                    name: name.clone(),
+                    arguments: arguments.clone(),
+                };
+                let request = Request {
+                    action: action.clone(),
+                    question: format!("may it {action}?"),
+                    items: items.iter().map(item).collect(),
+                    expires_in: *expires,
+                    on_timeout: if *escalate {
+                        OnTimeout::Escalate
+                    } else {
+                        OnTimeout::Reject
+                    },
+                };
+                match tasks::ask_approval(&request) {
+                    Ok(decided) => decided
+                        .iter()
+                        .map(|decision| json!([decision.item, decision.approved, decision.remark]))
+                        .collect(),
+                    Err(error) => refused(error.name()),
+                }
+            }
+            Act::Block { question, expires } => {
+                match tasks::raise_blocker(question, expires.map(Duration::from_millis)) {
+                    Ok(Answer::Answered(text)) => json!({ "answered": text }),
+                    Ok(Answer::Declined(why)) => json!({ "declined": why }),
+                    Err(error) => refused(error.name()),
+                }
+            }
+            _ => return Err("no act on people".into()),
+        })
+    }
+
     /// The ids of children by their numbers in this run; all for none.
     fn named(&self, children: &[usize]) -> Result<Vec<String>, Failure> {
         if children.is_empty() {
@@ -690,6 +746,22 @@ mod tests {
         assert_eq!(told, expected);
         assert_eq!(state::get("0.1/k").unwrap().unwrap().value, b"child");
         assert_eq!(seen(json!([{"await-all": {}}])), json!([{"refused": "invalid-input"}]));
+    }
+
+    #[test]
+    fn people_are_asked() {
+        double::decide(|request, item| request.action == "deploy" && item.name == "a");
+        double::answer(|question| (question == "where?").then(|| "here".into()));
+        let told = seen(json!([
+            {"ask": {"action": "deploy", "items": [["a", "{}"], ["b", "{"]]}},
+            {"ask": {"action": "", "items": []}},
+            {"block": {"question": "where?"}},
+            {"block": {"question": "why?", "expires": 5000}},
+        ]));
+        let expected = json!([
+            [["a", true, ""], ["b", false, ""]], {"refused": "invalid-input"}, {"answered": "here"}, {"declined": ""},
+        ]);
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -139,6 +139,8 @@ impl Decision<'_> {
 
     /// Moves a task. What held it holds it no longer, unless it is only just being leased or begun.
     pub(super) fn move_task(&mut self, id: TaskId, change: Change) {
+        let change = self.gate(id, change);
+        self.withdraw(id, &change);
         let Some(task) = self.state.task(id) else {
             return;
         };
@@ -159,7 +161,11 @@ impl Decision<'_> {
         if ends || begins {
             self.write_tail(id);
         }
-        if ends || begins || matches!(change, Change::Candidate(_) | Change::Exhausted(_)) {
+        let given = matches!(
+            change,
+            Change::Candidate(_) | Change::Exhausted(_) | Change::Asks { result: Some(_), .. }
+        );
+        if ends || begins || given {
             self.over.push((id, matches!(change, Change::Continued(_))));
         }
         let was_doomed = parent.is_some_and(|parent| self.state.index.doom_of(parent).is_some());
@@ -290,7 +296,8 @@ fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, Str
         | Change::Paused(failure)
         | Change::Exhausted(failure)
         | Change::Buried(failure)
-        | Change::Held(failure) => Some(said(failure.clone())),
+        | Change::Held(failure)
+        | Change::Rejected(failure) => Some(said(failure.clone())),
         Change::Failed(cause) | Change::Skipped(cause) => state.failure(cause).ok().map(said),
         Change::Lost if held.started => Some((Reason::Interrupted, "the attempt was lost".to_owned())),
         Change::Lost => Some((Reason::Interrupted, "the attempt never began".to_owned())),
@@ -302,6 +309,7 @@ fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, Str
         | Change::Candidate(_)
         | Change::Split
         | Change::Waits(_)
+        | Change::Asks { .. }
         | Change::Continued(_)
         | Change::Completed(_)
         | Change::Resumed(_)

@@ -3,6 +3,7 @@
 use super::{Decision, Reply};
 use crate::{
     agent::Failure,
+    approval::Points,
     audit::{AuditEntry, Kind},
     command::NewTask,
     crew_record::CrewPhase,
@@ -96,9 +97,10 @@ impl Decision<'_> {
         self.move_task(task.id, change);
     }
 
-    /// Holds a task and everything beneath it that is not held yet; what runs is told to stop, and goes on with its record.
+    /// Holds a task and everything beneath it that is not held yet; what runs is told to stop, and goes on with its record. What waits for a person's
+    /// answer is held when it has that.
     fn hold_tree(&mut self, top: TaskId, why: &str) {
-        let open = |task: &&&Task| !task.state.is_ended() && task.state != TaskState::Paused;
+        let open = |task: &&&Task| !task.state.is_ended() && !task.state.waits_for_person();
         let tree: Vec<_> = self
             .state
             .tree(top)
@@ -156,6 +158,7 @@ impl Decision<'_> {
         facts: &Facts,
         dead: TaskId,
         dependencies: &[TaskId],
+        points: Option<Points>,
         id: TaskId,
         seed: u64,
     ) -> Result<Reply, Rejection> {
@@ -164,7 +167,8 @@ impl Decision<'_> {
             let message = format!("{dead} is {} and no dead letter, or was redriven already", task.state);
             return Err(Rejection::illegal(message, Request::legal(&task)));
         }
-        if task.dependencies != dependencies || self.state.task(id).is_some() {
+        let same_points = task.points.map(Points::shape) == points.map(Points::shape);
+        if task.dependencies != dependencies || !same_points || self.state.task(id).is_some() {
             return Err(Rejection::new(
                 Reason::Conflict,
                 "the record was read wrongly; ask again",
@@ -197,6 +201,7 @@ impl Decision<'_> {
             priority: task.priority,
             timeouts: task.timeouts,
             on_failure: task.on_failure,
+            approval: points,
         };
         let record = self.record(facts, crew, new, 0, &std::collections::BTreeMap::new())?;
         let record = Task {

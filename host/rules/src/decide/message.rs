@@ -387,19 +387,19 @@ impl Decision<'_> {
         };
         if let Some(asker) = delivery.asker.filter(waits) {
             let answer = answer(task);
-            self.answer(asker, answer);
+            self.answer_to(asker, answer);
         }
     }
 
     /// The time of a request is over.
     pub(super) fn give_up(&mut self, asker: TaskId, delivery: TaskId) {
-        self.answer(asker, StepResult::refused(Reason::TimedOut));
+        self.answer_to(asker, StepResult::refused(Reason::TimedOut));
         if self.state.task(delivery).is_some_and(|task| !task.state.is_ended()) {
             self.cancel_tree(delivery, "whoever asked waits no longer");
         }
     }
 
-    fn answer(&mut self, asker: TaskId, result: StepResult) {
+    fn answer_to(&mut self, asker: TaskId, result: StepResult) {
         let Some(task) = self.state.task(asker) else {
             return;
         };

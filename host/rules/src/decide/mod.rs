@@ -2,12 +2,14 @@
 //! what is to be done about it. It sees its own events: each is applied as it is decided, by `apply` and nothing else, so that what follows
 //! from it follows in the same decision. A command that is refused is refused before its first event.
 
+mod approval;
 mod assign;
 mod attempt;
 mod crew;
 mod emit;
 mod lifecycle;
 mod message;
+mod schedule;
 mod settle;
 mod step;
 mod task;
@@ -20,9 +22,11 @@ pub(crate) use step::needs as step_needs;
 pub(crate) use task::blank;
 
 use crate::{
+    approval::Approval,
     audit::AuditEntry,
     command::Command,
     effect::Effect,
+    event::Event,
     facts::{Facts, Write},
     id::{CrewId, Digest, MessageId, TaskId},
     lifecycle::Request,
@@ -67,6 +71,8 @@ pub enum Reply {
     Fenced,
     /// What became of a step.
     Step(StepReply),
+    /// An approval as it is after a decision.
+    Ruled(Box<Approval>),
 }
 
 /// A decision in the making.
@@ -157,7 +163,9 @@ impl<'a> Decision<'a> {
                 id,
                 seed,
                 by,
-            } => self.by(by).redrive(facts, task, &dependencies, id, seed),
+                points,
+            } => self.by(by).redrive(facts, task, &dependencies, points, id, seed),
+            Command::DecideApproval { approval, ruling, by } => self.by(by).decide_approval(facts, approval, ruling),
             Command::AssembleCrew {
                 crew,
                 agents,
@@ -205,6 +213,19 @@ impl<'a> Decision<'a> {
             }
             Command::SendMessage { crew, letter, mail, by } => self.by(by).send_message(facts, crew, letter, mail),
             Command::CacheRefused { digest, why } => Ok(self.cache_refused(digest, &why)),
+            Command::CreateSchedule {
+                crew,
+                name,
+                when,
+                missed,
+                task,
+                by,
+            } => self.by(by).create_schedule(crew, name, when, missed, task),
+            Command::NoteTime => {
+                self.emit(Event::TimeSeen { at: self.now });
+                Ok(Reply::Done)
+            }
+            Command::DeleteSchedule { crew, name, by } => self.by(by).delete_schedule(&crew, &name),
         };
         if reply.is_err() {
             assert!(self.entries.is_empty(), "a refused command has changed nothing");

@@ -3,9 +3,11 @@
 
 use super::{
     Decision, Reply,
+    approval::{Question, blocker},
     task::{blank, placed},
 };
 use crate::{
+    approval::{Approval, Point},
     command::Mail,
     crew_record::Member,
     event::{Change, Event},
@@ -37,14 +39,25 @@ enum Verdict {
         all: bool,
         until: Option<Time>,
     },
+    /// It will be, by a person.
+    Ask(Box<Approval>),
     /// It cannot be taken now.
     Refuse(Reason),
     /// It will be when a delivery has ended, or then.
-    Ask(TaskId, Time),
+    Request(TaskId, Time),
 }
 
 /// Ids that were drawn for a step: for a child, for a message.
 type Drawn = (Option<TaskId>, Option<Mail>);
+
+impl From<Question> for Verdict {
+    fn from(question: Question) -> Self {
+        match question {
+            Question::Asked(approval) => Verdict::Ask(approval),
+            Question::Answered(result) => Verdict::Answer(result),
+        }
+    }
+}
 
 /// The rows that a step needs.
 pub(crate) fn needs(namespace: &Name, call: &StepCall) -> Needs {
@@ -126,6 +139,8 @@ impl Decision<'_> {
                 | StepCall::Sleep { .. }
                 | StepCall::Send(_)
                 | StepCall::Request(_)
+                | StepCall::AskApproval(_)
+                | StepCall::RaiseBlocker { .. }
         );
         let reply = match self.verdict(facts, &lease, call, drawn) {
             Verdict::Answer(result) => {
@@ -146,7 +161,7 @@ impl Decision<'_> {
                 self.move_task(lease.task, Change::Waits(wait));
                 StepReply::Waiting
             }
-            Verdict::Ask(delivery, until) => {
+            Verdict::Request(delivery, until) => {
                 let wait = Wait {
                     asked,
                     tasks: Vec::new(),
@@ -155,6 +170,10 @@ impl Decision<'_> {
                     request: Some(delivery),
                 };
                 self.move_task(lease.task, Change::Waits(wait));
+                StepReply::Waiting
+            }
+            Verdict::Ask(approval) => {
+                self.ask(*approval, asked);
                 StepReply::Waiting
             }
             Verdict::Refuse(reason) => StepReply::Refused(reason),
@@ -180,7 +199,7 @@ impl Decision<'_> {
             StepCall::Await { tasks, all, timeout } => return self.await_children(lease, tasks, all, timeout),
             StepCall::Send(letter) => self.send_step(facts, lease, letter, mail),
             StepCall::Request(letter) => match self.ask_step(lease, letter, mail) {
-                Ok((delivery, until)) => return Verdict::Ask(delivery, until),
+                Ok((delivery, until)) => return Verdict::Request(delivery, until),
                 Err(reason) => StepResult::refused(reason),
             },
             StepCall::Sleep { until } if until <= self.now => StepResult::Done,
@@ -191,6 +210,11 @@ impl Decision<'_> {
                     all: false,
                     until: Some(until),
                 };
+            }
+            StepCall::AskApproval(request) => return self.question(lease, request, Point::Action, child).into(),
+            StepCall::RaiseBlocker { question, expires } => {
+                let request = blocker(question, expires);
+                return self.question(lease, request, Point::Blocker, child).into();
             }
             StepCall::ReadArtifact {
                 refused: Some(reason), ..

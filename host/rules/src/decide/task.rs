@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Decision, Reply};
+use super::{Decision, Reply, approval};
 use crate::{
     agent::Failure,
     command::{Idempotency, NewTask},
@@ -83,7 +83,7 @@ impl Decision<'_> {
     }
 
     /// The records that a submission makes, every rule checked.
-    fn records(&self, facts: &Facts, id: CrewId, tasks: Vec<NewTask>) -> Result<Vec<Task>, Rejection> {
+    pub(super) fn records(&self, facts: &Facts, id: CrewId, tasks: Vec<NewTask>) -> Result<Vec<Task>, Rejection> {
         let crew = self.state.crew(id).ok_or_else(|| Rejection::not_found(id))?;
         if crew.phase != CrewPhase::Live {
             return Err(Rejection::illegal(
@@ -193,6 +193,7 @@ impl Decision<'_> {
             roles: new.roles,
             check: new.check,
             ephemeral: new.ephemeral,
+            points: new.approval,
             seed: new.seed,
             order: self.state.next_order() + index,
             created: self.now,
@@ -318,13 +319,17 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         redrives: None,
         hold: None,
         delivery: None,
+        points: None,
+        asks: None,
+        always: Vec::new(),
     }
 }
 
-/// READY where there is nothing to wait for. A dependency that failed before the task came is found by what follows the decision.
+/// READY where there is nothing to wait for, a person included. A dependency that failed before the task came is found by what follows the decision.
 pub(super) fn placed(task: Task) -> Task {
     let failed = task.settled.iter().any(|end| end.output.is_err());
-    match task.dependencies.is_empty() && !failed {
+    let asks = task.points.is_some_and(|points| points.before.is_some());
+    match task.dependencies.is_empty() && !failed && !asks {
         true => Task {
             state: TaskState::Ready,
             queued: Some(task.created),
@@ -366,6 +371,8 @@ fn bounds(task: &NewTask) -> Result<(), String> {
         Err("an ephemeral task is lost with the host and cannot be kept as a dead letter".to_owned())
     } else {
         task.retry.check()?;
-        task.timeouts.check()
+        task.timeouts.check()?;
+        let points = task.approval.as_ref();
+        points.map_or(Ok(()), |points| approval::points(points, task.ephemeral))
     }
 }

@@ -81,6 +81,7 @@ impl Decision<'_> {
             let task = task.clone();
             self.due(&task);
         }
+        self.fire_schedules();
         self.settle();
     }
 
@@ -90,11 +91,12 @@ impl Decision<'_> {
             return;
         }
         match task.held.clone() {
-            None if self.is_expired(task.id) => self.expire(task.id),
             Some(held) => {
                 self.move_task(task.id, Change::Lost);
                 self.run(RunnerCommand::Cancel { lease: held.lease });
             }
+            None if task.asks.is_some() => task.asks.into_iter().for_each(|asks| self.lapse(task.id, asks)),
+            None if self.is_expired(task.id) => self.expire(task.id),
             None if task.wait.is_some() => self.wake(task.id),
             None => self.move_task(task.id, Change::Ready),
         }

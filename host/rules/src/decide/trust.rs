@@ -281,6 +281,7 @@ impl Decision<'_> {
         reason_fits(Some(why))?;
         let before = self.state.trust().latest;
         self.emit(Event::TimeReset { at: self.now });
+        self.reset_schedules();
         let detail = format!("from {} to {} ms: {why}", before.0, self.now.0);
         self.tell(Kind::TimeReset, detail, Changed::Trust);
         Ok(Reply::Done)

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use super::{Corrupt, Key, State, Tail};
 use crate::{
     agent::{Agent, Failure, Phase},
+    approval::{Asks, Point, Verdict},
     crew_record::{Crew, CrewPhase},
     event::{Cause, Change, Counts, Event, Source},
-    id::{AgentId, CrewId, Digest, Name, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, Name, TaskId},
     index::Index,
     lease::Held,
     lifecycle::{Hold, Past},
-    limits::{MAX_DEAD_LETTERS, MAX_DENIALS, MAX_HISTORY},
+    limits::{MAX_ALWAYS, MAX_DEAD_LETTERS, MAX_DENIALS, MAX_HISTORY},
     message::Message,
     plan::Payload,
     plugin::Plugin,
@@ -70,6 +71,34 @@ impl State {
             Event::PartsArchived { task } => self.archive_parts(*task),
             Event::MessageSent(message) => {
                 self.keep_message(message);
+                Ok(())
+            }
+            Event::ScheduleCreated(schedule) => {
+                self.keep_schedule(schedule);
+                Ok(())
+            }
+            Event::ScheduleAdvanced {
+                crew,
+                name,
+                advance,
+                next,
+                at,
+            } => self.advance_schedule(crew, name, advance, *next, *at),
+            Event::ScheduleDeleted { crew, name, .. } => self.drop_schedule(crew, name),
+            Event::ApprovalAsked(approval) => {
+                self.approvals.insert(approval.id, approval.as_ref().clone());
+                self.touch(Key::Approval(approval.id));
+                Ok(())
+            }
+            Event::ApprovalDecided {
+                approval,
+                items,
+                verdict,
+            } => self.rule(*approval, items, verdict),
+            Event::ApprovalEscalated { approval, until, .. } => self.escalate(*approval, *until),
+            Event::ApprovalSettled { approval, .. } => {
+                self.approvals.remove(approval).ok_or_else(|| missing(approval))?;
+                self.gone(Key::Approval(*approval));
                 Ok(())
             }
             Event::AttemptFenced { .. }
@@ -178,6 +207,10 @@ impl State {
             Event::CrewAssembled { crew, .. } => crew.created,
             Event::TaskAccepted(task) => task.created,
             Event::MessageSent(message) => message.created,
+            Event::ScheduleCreated(schedule) => schedule.created,
+            Event::ScheduleAdvanced { at, .. } | Event::ScheduleDeleted { at, .. } => *at,
+            Event::ApprovalAsked(approval) => approval.asked,
+            Event::ApprovalDecided { verdict, .. } => verdict.at,
             Event::CrewMoved { at, .. }
             | Event::AgentMoved { at, .. }
             | Event::HostRestarted { at }
@@ -190,6 +223,8 @@ impl State {
             | Event::ClockAdopted { at, .. }
             | Event::Revoked { at, .. }
             | Event::CacheRefused { at, .. }
+            | Event::ApprovalEscalated { at, .. }
+            | Event::ApprovalSettled { at, .. }
             | Event::TimeReset { at }
             | Event::TimeSeen { at } => *at,
             // An alarm's time is what the agent was told, not what was seen.
@@ -320,6 +355,7 @@ impl State {
         self.index.add_crew(crew);
         self.crews.insert(crew.id, crew.clone());
         self.touch(Key::Crew(crew.id));
+        self.pace(&crew.manifest.name);
     }
 
     fn move_crew(&mut self, id: CrewId, to: CrewPhase, at: Time) -> Result<(), Corrupt> {
@@ -332,7 +368,9 @@ impl State {
         crew.revision += 1;
         crew.ended = (to == CrewPhase::Stopped).then_some(at);
         self.index.add_crew(crew);
+        let name = crew.manifest.name.clone();
         self.touch(Key::Crew(id));
+        self.pace(&name);
         Ok(())
     }
 
@@ -437,9 +475,46 @@ impl State {
         Ok(())
     }
 
+    /// Puts a decision on an open approval; one that is for always on the task as well.
+    fn rule(&mut self, id: ApprovalId, items: &[u32], verdict: &Verdict) -> Result<(), Corrupt> {
+        let approval = self.approvals.get_mut(&id).ok_or_else(|| missing(id))?;
+        for item in items {
+            approval.verdicts.insert(*item, verdict.clone());
+        }
+        let (of, action) = (approval.task, approval.action.clone());
+        self.touch(Key::Approval(id));
+        let task = self.tasks.get_mut(&of).ok_or_else(|| missing(of))?;
+        if verdict.always && task.always.len() < MAX_ALWAYS && !task.always.contains(&action) {
+            task.always.push(action);
+        }
+        task.revision += 1;
+        self.touch(Key::Task(of));
+        Ok(())
+    }
+
+    fn escalate(&mut self, id: ApprovalId, until: Time) -> Result<(), Corrupt> {
+        let approval = self.approvals.get_mut(&id).ok_or_else(|| missing(id))?;
+        approval.escalated += 1;
+        approval.until = until;
+        let of = approval.task;
+        self.touch(Key::Approval(id));
+        let task = self.tasks.get_mut(&of).ok_or_else(|| missing(of))?;
+        self.index.remove_task(task);
+        task.asks = task.asks.map(|asks| Asks { until, ..asks });
+        task.revision += 1;
+        self.index.add_task(task);
+        self.touch(Key::Task(of));
+        Ok(())
+    }
+
     fn move_task(&mut self, id: TaskId, change: &Change, at: Time) -> Result<(), Corrupt> {
         let child = match change {
-            Change::Completed(Source::Child(child)) | Change::Candidate(Source::Child(child)) => {
+            Change::Completed(Source::Child(child))
+            | Change::Candidate(Source::Child(child))
+            | Change::Asks {
+                result: Some(Source::Child(child)),
+                ..
+            } => {
                 let child = self.tasks.get(child).ok_or_else(|| missing(child))?;
                 Some((child.result.clone(), child.executed_by))
             }
@@ -450,7 +525,8 @@ impl State {
             Change::Cancelled(failure)
             | Change::Paused(failure)
             | Change::Exhausted(failure)
-            | Change::Held(failure) => Some(failure.clone()),
+            | Change::Held(failure)
+            | Change::Rejected(failure) => Some(failure.clone()),
             Change::Buried(failure) => {
                 let message = format!("{}: {}", failure.reason, failure.message);
                 Some(Failure::new(Reason::DeadLetter, &message))
@@ -460,7 +536,7 @@ impl State {
         let task = self.tasks.get(&id).ok_or_else(|| missing(id))?;
         let begins = change.begins_run(task.held.as_ref());
         // A wait may be the first step of its run.
-        let pinned = matches!(change, Change::Waits(_))
+        let pinned = matches!(change, Change::Waits(_) | Change::Asks { wait: Some(_), .. })
             .then(|| task.pinned.or_else(|| self.component_of(task)))
             .flatten();
         let task = self.tasks.get_mut(&id).ok_or_else(|| missing(id))?;
@@ -491,7 +567,8 @@ impl State {
             }
         }
         if to.is_ended() {
-            (task.ended, task.wait) = (Some(at), None);
+            (task.ended, task.wait, task.asks) = (Some(at), None, None);
+            task.always = Vec::new();
         }
         self.index.add_task(task);
         if let Some(task) = self.tasks.get(&id) {
@@ -567,7 +644,8 @@ impl State {
 /// Where a change takes a task; `None` where it cannot be. This is the table of transitions.
 fn target(from: TaskState, change: &Change) -> Option<TaskState> {
     use TaskState::{
-        Assigned, Cancelled, Completed, Failed, Paused, Pending, Ready, RetryWait, Running, Skipped, Verifying, Waiting,
+        Assigned, AwaitingApproval, Blocked, Cancelled, Completed, Failed, Paused, Pending, Ready, Rejected, RetryWait,
+        Running, Skipped, Verifying, Waiting,
     };
     let to = match (from, change) {
         (Pending | RetryWait | Paused | Waiting, Change::Ready) => Ready,
@@ -593,13 +671,24 @@ fn target(from: TaskState, change: &Change) -> Option<TaskState> {
         ) => Verifying,
         (Verifying, Change::SentBack(_)) => Ready,
         (from, Change::Failed(_)) if !from.is_ended() => Failed,
-        (Running | Verifying, Change::Exhausted(_)) => Paused,
-        (Running | Verifying, Change::Buried(_)) => Failed,
-        (from, Change::Held(_)) if from != Paused && !from.is_ended() => Paused,
+        (Running | Verifying | Blocked, Change::Exhausted(_)) => Paused,
+        (Running | Verifying | AwaitingApproval | Blocked, Change::Buried(_)) => Failed,
+        (AwaitingApproval | Blocked | Paused, Change::Held(_)) => return None,
+        (from, Change::Held(_)) if !from.is_ended() => Paused,
         (Paused, Change::Resumed(to @ (Pending | Ready | Waiting | Verifying))) => *to,
         (Paused, Change::Again) => Ready,
         (from, Change::Reprioritised(_)) if !from.is_ended() => from,
         (from, Change::Overridden(_)) if !from.is_ended() => Completed,
+        (AwaitingApproval | Blocked, Change::Ready) => Ready,
+        (AwaitingApproval, Change::Completed(Source::Candidate)) => Completed,
+        (AwaitingApproval, Change::Rejected(_)) => Rejected,
+        (from, Change::Asks { asks, wait, result }) => match (asks.point, from) {
+            (Point::Before, Pending) if wait.is_none() && result.is_none() => AwaitingApproval,
+            (Point::After, Running | Waiting | Verifying) if wait.is_none() && result.is_some() => AwaitingApproval,
+            (Point::Action, Running) if wait.is_some() && result.is_none() => AwaitingApproval,
+            (Point::Blocker, Running) if wait.is_some() && result.is_none() => Blocked,
+            _ => return None,
+        },
         (from, Change::Cancelled(_)) if !from.is_ended() => Cancelled,
         (from, Change::Skipped(_)) if !from.is_ended() => Skipped,
         _ => return None,
@@ -616,7 +705,18 @@ fn alter(
     at: Time,
 ) {
     match change {
-        Change::Ready => (task.not_before, task.wait, task.hold) = (None, None, None),
+        Change::Ready => (task.not_before, task.wait, task.asks, task.hold) = (None, None, None, None),
+        Change::Asks { asks, wait, result } => {
+            (task.asks, task.wait, task.not_before) = (Some(*asks), wait.clone(), None);
+            match result {
+                Some(Source::Given(payload)) => {
+                    task.candidate = Some(payload.clone());
+                    task.executed_by = released;
+                }
+                Some(Source::Child(_)) => (task.candidate, task.executed_by) = child.unwrap_or_default(),
+                Some(Source::Candidate) | None => {}
+            }
+        }
         Change::Assigned(held) => {
             task.epoch = held.lease.epoch;
             if held.export != Export::Checker {
@@ -646,10 +746,14 @@ fn alter(
         | Change::Buried(_)
         | Change::Cancelled(_)
         | Change::Skipped(_)
+        | Change::Rejected(_)
         | Change::Candidate(Source::Candidate) => {}
         // The delay of a check that was to be tried again is over.
         Change::Paused(_) => task.not_before = None,
-        Change::Exhausted(_) => (task.not_before, task.hold) = (None, Some(Hold::Exhausted)),
+        Change::Exhausted(_) => {
+            (task.not_before, task.wait, task.asks) = (None, None, None);
+            task.hold = Some(Hold::Exhausted);
+        }
         Change::Held(_) => task.not_before = None,
         Change::Resumed(_) | Change::Again => {
             if task.hold != Some(Hold::Exhausted) && matches!(change, Change::Resumed(_)) {
@@ -735,7 +839,7 @@ fn begin_run(task: &mut Task) {
     task.run = task.run.saturating_add(1);
     (task.steps, task.record_bytes) = (0, 0);
     (task.stepped, task.pinned, task.began) = (None, None, None);
-    task.facts = None;
+    (task.facts, task.always) = (None, Vec::new());
     task.planned_from = u32::try_from(task.children.len()).unwrap_or(u32::MAX);
 }
 
@@ -755,6 +859,6 @@ impl State {
     /// The index as it would be built from the records alone: what the kept one must equal.
     #[must_use]
     pub fn index_is_right(&self) -> bool {
-        self.index == Index::of(&self.crews, &self.agents, &self.tasks)
+        self.index == Index::of(&self.crews, &self.agents, &self.tasks) && self.due == self.all_due()
     }
 }

@@ -7,15 +7,17 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     agent::Agent,
+    approval::Approval,
     crew_record::{Crew, CrewPhase, Member},
     event::Event,
-    id::{AgentId, CrewId, Digest, MessageId, Name, PluginName, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, Name, PluginName, TaskId},
     index::{Index, Tasks},
     key::KeyId,
     message::{Letter, Message, Source, Target, hears},
     plugin::Plugin,
     quantity::Time,
     recent::Recent,
+    schedule::Schedule,
     seam::{DependencyEnd, Export, Lease},
     step::{Step, StepResult},
     task::Task,
@@ -23,6 +25,7 @@ use crate::{
 };
 
 mod apply;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -88,6 +91,10 @@ pub(crate) enum Key {
     DeadLetters,
     #[n(80)]
     Message(#[n(0)] MessageId),
+    #[n(90)]
+    Schedule(#[n(0)] Name, #[n(1)] Name),
+    #[n(100)]
+    Approval(#[n(0)] ApprovalId),
 }
 
 /// What memory keeps of a task's record: the last steps. Those before are in their table.
@@ -134,6 +141,12 @@ pub struct State {
     dead: VecDeque<TaskId>,
     /// Messages of which a delivery is in memory.
     messages: BTreeMap<MessageId, Message>,
+    /// By the name of their crew and their own.
+    schedules: BTreeMap<(Name, Name), Schedule>,
+    /// When which of them is due whose crew is live. A function of the records, as the index is.
+    due: BTreeSet<(Time, Name, Name)>,
+    /// What people are asked and have not decided.
+    approvals: BTreeMap<ApprovalId, Approval>,
     pub(crate) index: Index,
     /// Beyond the place of every task that was accepted since the start.
     next_order: u64,
@@ -176,17 +189,23 @@ impl State {
                 Key::Latest => state.trust.latest = decode::<Time>("a time", &value)?,
                 Key::Tail(id) => drop(state.tails.insert(id, decode("a record", &value)?)),
                 Key::DeadLetters => state.dead = decode::<Vec<TaskId>>("the dead letters", &value)?.into(),
+                Key::Approval(id) => drop(state.approvals.insert(id, decode("an approval", &value)?)),
                 Key::Namespace(ref name) => {
                     let namespace = decode("a namespace", &value)?;
                     state.namespaces.insert(name.clone(), namespace);
                 }
                 Key::Message(id) => drop(state.messages.insert(id, decode("a message", &value)?)),
+                Key::Schedule(ref crew, ref name) => {
+                    let schedule = decode("a schedule", &value)?;
+                    state.schedules.insert((crew.clone(), name.clone()), schedule);
+                }
             }
             state.saved.insert(key);
         }
         state.examine_plugins();
         state.next_order = state.tasks.values().map(|task| task.order + 1).max().unwrap_or(0);
         state.index = Index::of(&state.crews, &state.agents, &state.tasks);
+        state.due = state.all_due();
         Ok(state)
     }
 
@@ -214,6 +233,8 @@ impl State {
                 Key::DeadLetters => Some(encode(&self.dead.iter().copied().collect::<Vec<_>>())),
                 Key::Namespace(name) => self.namespaces.get(name).map(encode),
                 Key::Message(id) => self.messages.get(id).map(encode),
+                Key::Schedule(crew, name) => self.schedule(crew, name).map(encode),
+                Key::Approval(id) => self.approvals.get(id).map(encode),
             };
             let encoded = encode(&key);
             match value {
@@ -512,6 +533,17 @@ impl State {
                 .collect(),
             false => found.map(|agent| agent.id).collect(),
         }
+    }
+
+    /// What a person is asked and has not decided.
+    #[must_use]
+    pub fn approval(&self, id: ApprovalId) -> Option<&Approval> {
+        self.approvals.get(&id)
+    }
+
+    /// What people are asked and have not decided, in the order of the ids, which is that of their age.
+    pub fn approvals(&self) -> impl ExactSizeIterator<Item = &Approval> {
+        self.approvals.values()
     }
 
     /// How the children ended that a step tells of, as far as they are in memory: those of a live task are.

@@ -3,12 +3,13 @@
 use super::{Corrupt, State, decode, encode};
 use crate::{
     agent::{Failure, Phase},
+    approval::{Approval, Asks, Item, OnTimeout, Point, Points, Settled, Terms, Verdict},
     crew::CrewManifest,
     crew_record::{Crew, CrewPhase, Member},
     decide::blank,
     event::{Cause, Change, Counts, Event, Source},
     grant::Effective,
-    id::{AgentId, CrewId, Digest, PluginName, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, PluginName, TaskId},
     key::PublicKey,
     lease::Held,
     limits::Tier,
@@ -108,7 +109,7 @@ fn failure() -> Failure {
     Failure::new(Reason::Error, "no")
 }
 
-fn changes() -> [(&'static str, Change); 27] {
+fn changes() -> [(&'static str, Change); 33] {
     let wait = Wait {
         asked: StepCall::Sleep { until: Time(9) }.asked(),
         tasks: Vec::new(),
@@ -117,6 +118,15 @@ fn changes() -> [(&'static str, Change); 27] {
         request: None,
     };
     let given = || Source::Given(Payload::Inline(Vec::new()));
+    let asks = |point, wait, result| Change::Asks {
+        asks: Asks {
+            approval: ApprovalId::new(4 << 16, 0),
+            point,
+            until: Time(9),
+        },
+        wait,
+        result,
+    };
     let retry = Change::Retry {
         not_before: Time(9),
         failure: failure(),
@@ -133,7 +143,7 @@ fn changes() -> [(&'static str, Change); 27] {
         ("Recheck", Change::Candidate(Source::Candidate)),
         ("SentBack", Change::SentBack(String::new())),
         ("Split", Change::Split),
-        ("Waits", Change::Waits(wait)),
+        ("Waits", Change::Waits(wait.clone())),
         ("Continued", Change::Continued(Payload::Inline(Vec::new()))),
         ("Completed", Change::Completed(given())),
         ("Failed", Change::Failed(Cause::Own(failure()))),
@@ -150,39 +160,51 @@ fn changes() -> [(&'static str, Change); 27] {
         ("Reprioritised", Change::Reprioritised(Priority::High)),
         ("Overridden", Change::Overridden(Payload::Inline(Vec::new()))),
         ("Buried", Change::Buried(failure())),
+        ("Before", asks(Point::Before, None, None)),
+        ("After", asks(Point::After, None, Some(given()))),
+        ("Action", asks(Point::Action, Some(wait.clone()), None)),
+        ("Blocker", asks(Point::Blocker, Some(wait), None)),
+        ("Approved", Change::Completed(Source::Candidate)),
+        ("Rejected", Change::Rejected(failure())),
     ]
 }
 
 /// Where each change takes a task from each state; `-` where it is refused.
 const TASKS: &str = "
-    change        PENDING   READY     ASSIGNED  RUNNING    WAITING   RETRY_WAIT VERIFYING COMPLETED FAILED CANCELLED SKIPPED PAUSED
-    Ready         READY     -         -         -          READY     READY      VERIFYING -         -      -         -       READY
-    Assigned      -         ASSIGNED  -         -          -         -          VERIFYING -         -      -         -       -
-    Started       -         -         RUNNING   -          -         -          VERIFYING -         -      -         -       -
-    Lost          -         -         READY     READY      -         -          VERIFYING -         -      -         -       -
-    HandedBack    -         -         READY     READY      -         -          VERIFYING -         -      -         -       -
-    Retry         -         -         -         RETRY_WAIT -         -          VERIFYING -         -      -         -       -
-    Candidate     -         -         -         VERIFYING  VERIFYING -          -         -         -      -         -       -
-    Recheck       -         -         -         VERIFYING  VERIFYING -          -         -         -      -         -       VERIFYING
-    SentBack      -         -         -         -          -         -          READY     -         -      -         -       -
-    Split         -         -         -         WAITING    -         -          -         -         -      -         -       -
-    Waits         -         -         -         WAITING    -         -          -         -         -      -         -       -
-    Continued     -         -         -         READY      -         -          -         -         -      -         -       -
-    Completed     -         -         -         COMPLETED  COMPLETED -          COMPLETED -         -      -         -       -
-    Failed        FAILED    FAILED    FAILED    FAILED     FAILED    FAILED     FAILED    -         -      -         -       FAILED
-    Cancelled     CANCELLED CANCELLED CANCELLED CANCELLED  CANCELLED CANCELLED  CANCELLED -         -      -         -       CANCELLED
-    Skipped       SKIPPED   SKIPPED   SKIPPED   SKIPPED    SKIPPED   SKIPPED    SKIPPED   -         -      -         -       SKIPPED
-    Paused        -         PAUSED    PAUSED    PAUSED     -         -          PAUSED    -         -      -         -       -
-    Exhausted     -         -         -         PAUSED     -         -          PAUSED    -         -      -         -       -
-    Held          PAUSED    PAUSED    PAUSED    PAUSED     PAUSED    PAUSED     PAUSED    -         -      -         -       -
-    ToPending     -         -         -         -          -         -          -         -         -      -         -       PENDING
-    ToReady       -         -         -         -          -         -          -         -         -      -         -       READY
-    ToWaiting     -         -         -         -          -         -          -         -         -      -         -       WAITING
-    ToVerifying   -         -         -         -          -         -          -         -         -      -         -       VERIFYING
-    Again         -         -         -         -          -         -          -         -         -      -         -       READY
-    Reprioritised PENDING   READY     ASSIGNED  RUNNING    WAITING   RETRY_WAIT VERIFYING -         -      -         -       PAUSED
-    Overridden    COMPLETED COMPLETED COMPLETED COMPLETED  COMPLETED COMPLETED  COMPLETED -         -      -         -       COMPLETED
-    Buried        -         -         -         FAILED     -         -          FAILED    -         -      -         -       -
+    change        PENDING           READY     ASSIGNED  RUNNING           WAITING           RETRY_WAIT VERIFYING         COMPLETED FAILED CANCELLED SKIPPED PAUSED    AWAITING_APPROVAL BLOCKED   REJECTED
+    Ready         READY             -         -         -                 READY             READY      VERIFYING         -         -      -         -       READY     READY             READY     -
+    Assigned      -                 ASSIGNED  -         -                 -                 -          VERIFYING         -         -      -         -       -         -                 -         -
+    Started       -                 -         RUNNING   -                 -                 -          VERIFYING         -         -      -         -       -         -                 -         -
+    Lost          -                 -         READY     READY             -                 -          VERIFYING         -         -      -         -       -         -                 -         -
+    HandedBack    -                 -         READY     READY             -                 -          VERIFYING         -         -      -         -       -         -                 -         -
+    Retry         -                 -         -         RETRY_WAIT        -                 -          VERIFYING         -         -      -         -       -         -                 -         -
+    Candidate     -                 -         -         VERIFYING         VERIFYING         -          -                 -         -      -         -       -         -                 -         -
+    Recheck       -                 -         -         VERIFYING         VERIFYING         -          -                 -         -      -         -       VERIFYING -                 -         -
+    SentBack      -                 -         -         -                 -                 -          READY             -         -      -         -       -         -                 -         -
+    Split         -                 -         -         WAITING           -                 -          -                 -         -      -         -       -         -                 -         -
+    Waits         -                 -         -         WAITING           -                 -          -                 -         -      -         -       -         -                 -         -
+    Continued     -                 -         -         READY             -                 -          -                 -         -      -         -       -         -                 -         -
+    Completed     -                 -         -         COMPLETED         COMPLETED         -          COMPLETED         -         -      -         -       -         -                 -         -
+    Failed        FAILED            FAILED    FAILED    FAILED            FAILED            FAILED     FAILED            -         -      -         -       FAILED    FAILED            FAILED    -
+    Cancelled     CANCELLED         CANCELLED CANCELLED CANCELLED         CANCELLED         CANCELLED  CANCELLED         -         -      -         -       CANCELLED CANCELLED         CANCELLED -
+    Skipped       SKIPPED           SKIPPED   SKIPPED   SKIPPED           SKIPPED           SKIPPED    SKIPPED           -         -      -         -       SKIPPED   SKIPPED           SKIPPED   -
+    Paused        -                 PAUSED    PAUSED    PAUSED            -                 -          PAUSED            -         -      -         -       -         -                 -         -
+    Exhausted     -                 -         -         PAUSED            -                 -          PAUSED            -         -      -         -       -         -                 PAUSED    -
+    Held          PAUSED            PAUSED    PAUSED    PAUSED            PAUSED            PAUSED     PAUSED            -         -      -         -       -         -                 -         -
+    ToPending     -                 -         -         -                 -                 -          -                 -         -      -         -       PENDING   -                 -         -
+    ToReady       -                 -         -         -                 -                 -          -                 -         -      -         -       READY     -                 -         -
+    ToWaiting     -                 -         -         -                 -                 -          -                 -         -      -         -       WAITING   -                 -         -
+    ToVerifying   -                 -         -         -                 -                 -          -                 -         -      -         -       VERIFYING -                 -         -
+    Again         -                 -         -         -                 -                 -          -                 -         -      -         -       READY     -                 -         -
+    Reprioritised PENDING           READY     ASSIGNED  RUNNING           WAITING           RETRY_WAIT VERIFYING         -         -      -         -       PAUSED    AWAITING_APPROVAL BLOCKED   -
+    Overridden    COMPLETED         COMPLETED COMPLETED COMPLETED         COMPLETED         COMPLETED  COMPLETED         -         -      -         -       COMPLETED COMPLETED         COMPLETED -
+    Buried        -                 -         -         FAILED            -                 -          FAILED            -         -      -         -       -         FAILED            FAILED    -
+    Before        AWAITING_APPROVAL -         -         -                 -                 -          -                 -         -      -         -       -         -                 -         -
+    After         -                 -         -         AWAITING_APPROVAL AWAITING_APPROVAL -          AWAITING_APPROVAL -         -      -         -       -         -                 -         -
+    Action        -                 -         -         AWAITING_APPROVAL -                 -          -                 -         -      -         -       -         -                 -         -
+    Blocker       -                 -         -         BLOCKED           -                 -          -                 -         -      -         -       -         -                 -         -
+    Approved      -                 -         -         COMPLETED         COMPLETED         -          COMPLETED         -         -      -         -       -         COMPLETED         -         -
+    Rejected      -                 -         -         -                 -                 -          -                 -         -      -         -       -         REJECTED          -         -
 ";
 
 #[test]
@@ -403,6 +425,77 @@ fn events_of_trust(at: Time) -> Vec<Event> {
     ]
 }
 
+/// Every event of approvals, and the changes that come with them.
+fn events_of_approvals(at: Time) -> Vec<Event> {
+    let (task, id) = (task_id(), ApprovalId::new(4 << 16, 0));
+    let moved = |change| Event::TaskMoved { task, change, at };
+    let verdict = Verdict {
+        approved: true,
+        by: Some("a".into()),
+        remark: "b".into(),
+        at,
+        always: true,
+    };
+    let asked = Approval {
+        id,
+        task,
+        crew: crew_id(),
+        point: Point::Action,
+        action: "deploy".into(),
+        question: "why".into(),
+        items: vec![Item::new("x".into(), "{}".into()), Item::new("y".into(), "{".into())],
+        component: Some(Digest::of(b"")),
+        digest: Digest::of(b""),
+        requester: "a".into(),
+        by_requester: true,
+        asked: at,
+        until: at,
+        terms: Terms {
+            expires: Some(crate::quantity::Millis(9)),
+            on_timeout: OnTimeout::Escalate,
+        },
+        escalated: 1,
+        verdicts: [(0, verdict.clone())].into(),
+        settled: Some((Settled::Expired, at)),
+    };
+    let accepted = Task {
+        points: Some(Points {
+            before: Some(id),
+            after: Some(id),
+            terms: Terms::default(),
+        }),
+        asks: Some(Asks {
+            approval: id,
+            point: Point::Before,
+            until: at,
+        }),
+        always: vec!["deploy".into()],
+        state: TaskState::AwaitingApproval,
+        ..blank(task, crew_id())
+    };
+    let asks = changes().into_iter().map(|(_, change)| change);
+    let asks = asks.filter(|change| matches!(change, Change::Asks { .. }));
+    let mut events: Vec<Event> = asks.map(moved).collect();
+    events.extend([
+        moved(Change::Rejected(failure())),
+        Event::TaskAccepted(Box::new(accepted)),
+        Event::ApprovalAsked(Box::new(asked)),
+        Event::ApprovalDecided {
+            approval: id,
+            items: vec![0, 1],
+            verdict,
+        },
+        Event::ApprovalEscalated {
+            approval: id,
+            until: at,
+            at,
+        },
+    ]);
+    let settled = [Settled::Decided, Settled::Expired, Settled::Withdrawn];
+    events.extend(settled.map(|how| Event::ApprovalSettled { approval: id, how, at }));
+    events
+}
+
 /// What a release has written, every later one reads as what it meant: these bytes never change, lines are only added. A record that has grown since
 /// has nothing in its new fields.
 #[test]
@@ -425,6 +518,7 @@ fn entries_of_every_release_are_read() {
     ];
     events.extend(events_of_trust(at));
     events.push(moved(Change::HandedBack));
+    events.extend(events_of_approvals(at));
     assert_eq!(events.len(), WRITTEN.len());
     for (event, written) in events.into_iter().zip(WRITTEN) {
         assert_eq!(decode::<Event>("an entry", &encode(&event)).as_ref(), Ok(&event));
@@ -463,4 +557,16 @@ const WRITTEN: &[&str] = &[
     "82181c811b0000018bcfe56800",
     "820b825820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8551b0000018bcfe56800",
     "8208835000000000000000000000000000030000821828801b0000018bcfe56800",
+    "82088350000000000000000000000000000300008218648183500000000000000000000000000004000000091b0000018bcfe56800",
+    "8208835000000000000000000000000000030000821864838350000000000000000000000000000400000109f6820081820081401b0000018bcfe56800",
+    "820883500000000000000000000000000003000082186482835000000000000000000000000000040000020984820750e1aad149b1236ed91617aaea48c5c4bd80f4091b0000018bcfe56800",
+    "820883500000000000000000000000000003000082186482835000000000000000000000000000040000030984820750e1aad149b1236ed91617aaea48c5c4bd80f4091b0000018bcfe56800",
+    "82088350000000000000000000000000000300008218658182181a626e6f1b0000018bcfe56800",
+    "820681984550000000000000000000000000000300005000000000000000000000000000010000f65000000000000000000000000000030000f601608200814080f6f480f4f4f400808080a000000018640100000000f680f6f6f6f6f6f6f6000080600000f6f4000000f6f6f6f6f685f6f6f6f6800180f68000f6f6f6f6f6f6835000000000000000000000000000040000500000000000000000000000000004000082f600835000000000000000000000000000040000001b0000018bcfe5680081666465706c6f79",
+    "821864819150000000000000000000000000000400005000000000000000000000000000030000500000000000000000000000000001000002666465706c6f796377687982836178627b7df5836179617bf45820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8555820e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8556161f51b0000018bcfe568001b0000018bcfe5680082090101a10085f5616161621b0000018bcfe56800f582011b0000018bcfe56800",
+    "82186583500000000000000000000000000004000082000185f5616161621b0000018bcfe56800f5",
+    "8218668350000000000000000000000000000400001b0000018bcfe568001b0000018bcfe56800",
+    "821867835000000000000000000000000000040000001b0000018bcfe56800",
+    "821867835000000000000000000000000000040000011b0000018bcfe56800",
+    "821867835000000000000000000000000000040000021b0000018bcfe56800",
 ];

@@ -187,6 +187,7 @@ impl Bench {
             priority: Priority::Medium,
             timeouts: Timeouts::default(),
             on_failure: OnFailure::FailFast,
+            approval: None,
         }
     }
 

@@ -1,11 +1,12 @@
 //! How often tasks are tried, how long they may take, what people ask of them, and in which order they have their turn.
 
 use skep_rules::{
+    approval::Points,
     audit::Kind,
     command::Command,
     decide::Reply,
     facts::Facts,
-    id::TaskId,
+    id::{ApprovalId, TaskId},
     lifecycle::{Hold, OnFailure, Request, Timeouts},
     limits::{MAX_DEAD_LETTERS, MAX_HISTORY, MAX_HOST_FAULTS},
     plan::{Outcome, Retry},
@@ -19,7 +20,10 @@ use skep_rules::{
     task::TaskState,
 };
 
-use crate::bench::{Bench, CREW, plan, text};
+use crate::{
+    approvals::{blocker, points, ruling},
+    bench::{Bench, CREW, plan, text},
+};
 
 fn failed(retry: Retry) -> End {
     End::Finished(Outcome::Failed {
@@ -49,7 +53,7 @@ fn exhausting(on_exhausted: Option<OnExhausted>) -> Policy {
 }
 
 impl Bench {
-    fn request(&mut self, task: TaskId, request: Request) -> Result<Reply, Rejection> {
+    pub(crate) fn request(&mut self, task: TaskId, request: Request) -> Result<Reply, Rejection> {
         self.change(task, request, None)
     }
 
@@ -81,10 +85,16 @@ impl Bench {
         }
     }
 
-    fn redrive(&mut self, dead: TaskId) -> Result<TaskId, Rejection> {
+    pub(crate) fn redrive(&mut self, dead: TaskId) -> Result<TaskId, Rejection> {
         let letter = self.record(dead);
         let (id, seed) = (TaskId::new(self.draw(), 0), 8);
         let dependencies = letter.dependencies.clone();
+        let mut anew = |id: Option<ApprovalId>| id.map(|_| ApprovalId::new(self.draw(), 0));
+        let points = letter.points.map(|points| Points {
+            before: anew(points.before),
+            after: anew(points.after),
+            ..points
+        });
         let known = dependencies.iter().map(|id| (*id, self.record(*id)));
         let facts = Facts {
             tasks: known.chain([(dead, letter)]).collect(),
@@ -96,6 +106,7 @@ impl Bench {
             id,
             seed,
             by: "a person".into(),
+            points,
         };
         self.ask_with(&facts, command).map(|_| id)
     }
@@ -476,7 +487,8 @@ fn an_attempt_is_told_of_its_own_deadline_and_a_check_is_not() {
 #[test]
 fn requests_are_done_where_they_are_legal_and_nowhere_else() {
     use TaskState::{
-        Assigned, Cancelled, Completed, Failed, Paused, Pending, Ready, RetryWait, Running, Skipped, Verifying, Waiting,
+        Assigned, AwaitingApproval, Blocked, Cancelled, Completed, Failed, Paused, Pending, Ready, Rejected, RetryWait,
+        Running, Skipped, Verifying, Waiting,
     };
     let result = || Request::OverrideResult {
         result: text("so it is"),
@@ -576,6 +588,23 @@ fn requests_are_done_where_they_are_legal_and_nowhere_else() {
                 Some(Completed),
             ],
         ),
+        // What waits for an answer waits already.
+        (
+            AwaitingApproval,
+            [
+                Some(Cancelled),
+                None,
+                None,
+                None,
+                Some(AwaitingApproval),
+                Some(Completed),
+            ],
+        ),
+        (
+            Blocked,
+            [Some(Cancelled), None, None, None, Some(Blocked), Some(Completed)],
+        ),
+        (Rejected, [None; 6]),
         (Completed, [None; 6]),
         (Failed, [None; 6]),
         (Cancelled, [None; 6]),
@@ -622,6 +651,12 @@ fn requests_are_done_where_they_are_legal_and_nowhere_else() {
 
 /// A task in a state, on a bench of its own.
 fn standing(state: TaskState) -> (Bench, TaskId) {
+    if matches!(
+        state,
+        TaskState::AwaitingApproval | TaskState::Blocked | TaskState::Rejected
+    ) {
+        return asking(state);
+    }
     let mut bench = Bench::new();
     let first = bench.task(|_| {});
     let id = bench.task(|task| {
@@ -646,6 +681,21 @@ fn standing(state: TaskState) -> (Bench, TaskId) {
         TaskState::Failed => drop(bench.end(id, failed(Retry::Never))),
         TaskState::Verifying | TaskState::Completed => bench.done(id),
         TaskState::Cancelled => drop(bench.request(id, Request::Cancel).unwrap()),
+        _ => {}
+    }
+    (bench, id)
+}
+
+fn asking(state: TaskState) -> (Bench, TaskId) {
+    let mut bench = Bench::stepping();
+    let points = points(&mut bench, true, false);
+    let id = bench.task(|task| task.approval = points.filter(|_| state != TaskState::Blocked));
+    match state {
+        TaskState::Blocked => bench.waits(id, blocker("where?", None)),
+        TaskState::Rejected => {
+            let asked = bench.asked(id);
+            bench.rule(asked.id, ruling(false, &[])).unwrap();
+        }
         _ => {}
     }
     (bench, id)

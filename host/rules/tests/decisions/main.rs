@@ -1,6 +1,8 @@
 //! What follows from what, case by case. Every test speaks to a shard as the driver does; a case is a line of data where it can be.
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod attempts;
 #[cfg(test)]
 mod bench;
@@ -23,6 +25,8 @@ mod plans;
 mod revocation;
 #[cfg(test)]
 mod runs;
+#[cfg(test)]
+mod schedules;
 #[cfg(test)]
 mod stepping;
 #[cfg(test)]

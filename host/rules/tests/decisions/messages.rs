@@ -357,6 +357,26 @@ fn a_delivery_is_handled_and_nothing_of_it_stays_in_memory() {
 }
 
 #[test]
+fn a_delivery_asks_no_person() {
+    let mut bench = Bench::post();
+    let delivery = bench.sent(to(event(), "jobs-1"));
+    let question = StepCall::RaiseBlocker {
+        question: "what now?".into(),
+        expires: None,
+    };
+    assert_eq!(
+        bench.answer(delivery, question),
+        StepResult::Refused {
+            reason: Reason::CapabilityDenied,
+            revision: 0
+        }
+    );
+    assert_eq!(bench.state().approvals().len(), 0);
+    bench.done(delivery);
+    assert_eq!(bench.is(delivery), TaskState::Completed);
+}
+
+#[test]
 fn a_failed_delivery_is_tried_again_and_then_is_a_dead_letter() {
     let mut bench = Bench::post();
     let delivery = bench.sent(to(event(), "all"));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_rules::{
     agent::{Agent, Phase},
+    approval::Point,
     crew_record::CrewPhase,
     lifecycle::Hold,
     limits::{MAX_DEAD_LETTERS, MAX_HISTORY, MAX_HOST_FAULTS},
@@ -20,6 +21,7 @@ pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
     leases(state);
     paused(state);
     lives(state);
+    questions(state);
     records(state);
     let unfinished = shard.next_wake(now) == Some(now) && shard.is_unfinished();
     crate::post::check(state, unfinished);
@@ -106,6 +108,38 @@ fn lives(state: &State) {
     assert!(state.dead_letters().len() <= MAX_DEAD_LETTERS);
 }
 
+/// Who waits for a person is no delivery, holds nothing and has asked one question, which is open and can be answered; nobody else has.
+fn questions(state: &State) {
+    let mut asked = BTreeSet::new();
+    for task in state.tasks() {
+        let expected = match task.asks.map(|asks| asks.point) {
+            Some(Point::Before | Point::After | Point::Action) => Some(TaskState::AwaitingApproval),
+            Some(Point::Blocker) => Some(TaskState::Blocked),
+            None => None,
+        };
+        let waits = matches!(task.state, TaskState::AwaitingApproval | TaskState::Blocked);
+        assert_eq!(expected, waits.then_some(task.state), "{task:?}");
+        let Some(asks) = task.asks else { continue };
+        assert!(task.delivery.is_none(), "{task:?}");
+        let approval = state.approval(asks.approval).expect("what it asks is open");
+        assert_eq!(
+            (approval.task, approval.crew, approval.point, approval.until),
+            (task.id, task.crew, asks.point, asks.until)
+        );
+        assert!(
+            approval.open().next().is_some() && approval.settled.is_none(),
+            "{approval:?}"
+        );
+        assert_eq!(approval.digest, approval.binding());
+        let steps = matches!(asks.point, Point::Action | Point::Blocker);
+        assert!(task.wait.is_some() == steps && task.held.is_none(), "{task:?}");
+        assert_eq!(task.candidate.is_some(), asks.point == Point::After, "{task:?}");
+        asked.insert(asks.approval);
+    }
+    let open: BTreeSet<_> = state.approvals().map(|approval| approval.id).collect();
+    assert_eq!(open, asked, "every open question is a task's");
+}
+
 /// A run has a record from its first step to its end, and a component that alone may continue it.
 fn records(state: &State) {
     for task in state.tasks() {
@@ -118,11 +152,10 @@ fn records(state: &State) {
         );
         if let Some(wait) = &task.wait {
             let held_up = task.hold == Some(Hold::Person(TaskState::Waiting));
-            assert!(
-                (task.state == TaskState::Waiting || held_up) && task.held.is_none() && task.pinned.is_some(),
-                "{task:?}"
-            );
-            assert!(wait.until.is_some() || !wait.tasks.is_empty(), "{task:?}");
+            let asks = task.asks.is_some();
+            let waits = asks || task.state == TaskState::Waiting || held_up;
+            assert!(waits && task.held.is_none() && task.pinned.is_some(), "{task:?}");
+            assert!(asks || wait.until.is_some() || !wait.tasks.is_empty(), "{task:?}");
         }
     }
 }
@@ -169,7 +202,11 @@ fn cause(shard: &Shard, task: &Task) -> bool {
         }
         // A person wakes it.
         TaskState::Paused => true,
-        TaskState::Completed | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => true,
+        // A person wakes it, or the end of the time that a person has.
+        TaskState::AwaitingApproval | TaskState::Blocked => task.asks.is_some_and(|asks| timer(asks.until)),
+        TaskState::Completed | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped | TaskState::Rejected => {
+            true
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 //! becomes a line of `REGRESSIONS`.
 
 #[cfg(test)]
+mod calendar;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod faults;
@@ -14,6 +16,8 @@ mod faults;
 mod invariants;
 #[cfg(test)]
 mod ledger;
+#[cfg(test)]
+mod people;
 #[cfg(test)]
 mod post;
 #[cfg(test)]
@@ -96,11 +100,32 @@ mod tests {
         let seeds = given("SKEP_SIM_SEEDS").unwrap_or(SEEDS);
         let first = given("SKEP_SIM_FIRST").unwrap_or(0);
         let seen = run_all(REGRESSIONS.iter().copied().chain(first..first + seeds));
-        for what in super::world::MUST_BE_SEEN {
+        for what in super::world::MUST_BE_SEEN.iter().chain(super::people::MUST_BE_SEEN) {
             assert!(
                 seen.contains_key(what) || seeds < SEEDS,
                 "no seed has shown `{what}`; seen: {seen:?}"
             );
+        }
+    }
+
+    /// A host that dies behind every step: what was asked is asked, what was decided is decided, what has expired has.
+    #[test]
+    fn questions_outlive_a_host_that_dies_behind_every_step() {
+        let mut seen = BTreeMap::new();
+        for seed in 0..30 {
+            let _named = Seed(seed);
+            let mut world = World::new(seed);
+            for _ in 0..200 {
+                world.step();
+                world.die();
+            }
+            world.calm_down();
+            for (what, count) in world.seen {
+                *seen.entry(what).or_insert(0) += count;
+            }
+        }
+        for what in super::people::MUST_OUTLIVE {
+            assert!(seen.contains_key(what), "no seed has shown `{what}`; seen: {seen:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! again, so a step that was lost, doubled, changed or given in another order shows at once as another question.
 
 use skep_rules::{
+    approval::{Item, OnTimeout, Request, Terms},
     id::{Digest, TaskId},
     plan::{Artifact, Payload},
     quantity::{Millis, Time},
@@ -103,10 +104,15 @@ impl Program {
             },
             63..=72 if self.depth < DEEPEST => self.spawn(with),
             63..=84 => self.wait(with),
-            85..=87 if self.sends => StepCall::Send(post::letter(with)),
-            88..=89 if self.sends => StepCall::Request(post::question(with)),
-            85..=91 => StepCall::Sleep {
+            85..=86 if self.sends => StepCall::Send(post::letter(with)),
+            87..=88 if self.sends => StepCall::Request(post::question(with)),
+            85..=88 => StepCall::Sleep {
                 until: self.at.after(Millis(with % 60_000)),
+            },
+            89..=90 => self.ask(with),
+            91 => StepCall::RaiseBlocker {
+                question: "what now?".into(),
+                expires: (!with.is_multiple_of(4)).then(|| Millis(1_000 + with % 300_000)),
             },
             92..=94 => StepCall::Clock {
                 alarm: with.is_multiple_of(2).then(|| self.at.after(Millis(with % 50))),
@@ -177,7 +183,10 @@ impl Program {
 
     /// Whether its next step may be answered later.
     pub(crate) fn is_waiting(name: StepName) -> bool {
-        matches!(name, StepName::Await | StepName::Sleep | StepName::Request)
+        matches!(
+            name,
+            StepName::Await | StepName::Sleep | StepName::Request | StepName::AskApproval | StepName::RaiseBlocker
+        )
     }
 
     fn key(&self) -> String {
@@ -205,6 +214,22 @@ impl Program {
             roles: Default::default(),
             check: with.is_multiple_of(8),
             max_retries: Some(u32::try_from(with % 2).unwrap()),
+        })
+    }
+
+    /// For one of two actions, of one to three things: some it cannot say in JSON, and now and then it names one twice.
+    fn ask(&self, with: u64) -> StepCall {
+        let arguments = if with.is_multiple_of(7) { "{" } else { "{\"n\":1}" };
+        let item = |n: u64| Item::new(format!("item-{}", n % 3), arguments.into());
+        let count = if with.is_multiple_of(11) { 4 } else { with % 3 + 1 };
+        StepCall::AskApproval(Request {
+            action: format!("action-{}", with % 2),
+            question: "may it?".into(),
+            items: (0..count).map(item).collect(),
+            terms: Terms {
+                expires: (!with.is_multiple_of(5)).then(|| Millis(1_000 + with % 300_000)),
+                on_timeout: [OnTimeout::Reject, OnTimeout::Escalate][usize::try_from(with / 2 % 2).unwrap()],
+            },
         })
     }
 

@@ -127,6 +127,7 @@ impl World {
                     StepResult::Refused {
                         reason: Reason::Error, ..
                     } => "request failed",
+                    StepResult::Decided(_) => "woken by a person, or for want of one",
                     _ => "woken by a child",
                 });
                 kept.give(last);
@@ -473,6 +474,13 @@ impl World {
             (StepName::Send | StepName::Request, StepResult::Refused { reason, .. }) => {
                 self.note_refused_message(*reason);
             }
+            (
+                StepName::AskApproval | StepName::RaiseBlocker,
+                StepResult::Refused {
+                    reason: Reason::CapabilityDenied,
+                    ..
+                },
+            ) => self.saw("question in a delivery"),
             (_, StepResult::Refused { reason, .. }) => match reason {
                 Reason::Conflict => self.saw("conflict"),
                 Reason::QuotaExceeded => self.saw("over its quota"),
@@ -481,6 +489,7 @@ impl World {
                 _ => panic!("{name} was refused for {reason}"),
             },
             (StepName::Spawn, _) => self.saw("spawned"),
+            (StepName::AskApproval, StepResult::Decided(_)) => self.saw("approved for the whole run"),
             _ => {}
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_rules::{
     agent::{Agent, Phase},
+    approval::Points,
     audit::{AuditEntry, Kind},
     command::{Command, Consent, Idempotency, NewTask},
     crew::CrewManifest,
@@ -13,7 +14,7 @@ use skep_rules::{
     event::Event,
     facts::{Facts, Table},
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, MessageId, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, TaskId},
     key::PublicKey,
     lifecycle::{Hold, OnFailure, Request},
     limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
@@ -32,10 +33,12 @@ use skep_rules::{
 };
 
 use crate::{
+    calendar::Calendar,
     disk::Disk,
     faults::{Luck, ROLES},
     invariants,
     ledger::Ledger,
+    people::{self, People},
     post::TOPICS,
     runner::Runner,
 };
@@ -59,6 +62,9 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "archived dependency",
     "FAILED agent",
     "PAUSED",
+    "AWAITING_APPROVAL",
+    "BLOCKED",
+    "REJECTED",
     "resumed",
     "QUARANTINED agent",
     "new version",
@@ -111,6 +117,15 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "request answered",
     "request timed out",
     "request failed",
+    "question in a delivery",
+    "fired",
+    "made up for",
+    "refused firing",
+    "skipped",
+    "all but one passed over",
+    "more missed than is made up for",
+    "ended schedule",
+    "deleted schedule",
 ];
 
 /// What plugins there are, and what they export.
@@ -129,6 +144,8 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) runner: Runner,
     pub(crate) ledger: Ledger,
+    calendar: Calendar,
+    pub(crate) people: People,
     /// Attempts that were overtaken, as the audit log was told.
     pub(crate) fenced: usize,
     /// When an index revoked a file.
@@ -162,6 +179,8 @@ impl World {
             disk: Disk::default(),
             runner: Runner::default(),
             ledger: Ledger::default(),
+            calendar: Calendar::default(),
+            people: People::default(),
             fenced: 0,
             fell: BTreeMap::new(),
             draining: BTreeMap::new(),
@@ -184,6 +203,9 @@ impl World {
 
     /// One thing happens.
     pub(crate) fn step(&mut self) {
+        if self.luck.percent(3) {
+            self.plan_ahead();
+        }
         match self.luck.below(100) {
             0..=1 => self.assemble(),
             2..=13 => self.submit_tasks(),
@@ -196,7 +218,8 @@ impl World {
             19 => self.drain(),
             20..=24 => self.send_message(),
             25..=59 => self.deliver(),
-            60..=69 => self.work(),
+            60..=65 => self.work(),
+            66..=69 => self.decide(),
             70..=79 => self.pass(),
             80..=92 => self.sync(),
             93..=95 => self.checkpoint(),
@@ -219,6 +242,7 @@ impl World {
     /// Faults stop: every task that was accepted comes to its end, and what was promised is so.
     pub(crate) fn calm_down(&mut self) {
         self.faulty = false;
+        self.delete_schedules();
         for _ in 0..20_000 {
             if self.shard.state().tasks().all(|task| task.state.is_ended()) {
                 break;
@@ -230,6 +254,10 @@ impl World {
                 self.cancel_paused();
             }
             self.let_work();
+            // People answer some of what they are asked, the rest expires.
+            if self.luck.percent(50) {
+                self.decide();
+            }
             if let Some(wake) = self.shard.next_wake(self.now) {
                 self.now = self.now.max(wake);
             }
@@ -250,6 +278,10 @@ impl World {
         }
         self.ledger.check_state(&self.disk, &self.shard);
         self.ledger.check_records(&self.disk, &self.shard);
+        for what in self.calendar.check() {
+            self.saw(what);
+        }
+        self.check_decisions();
         self.replay_is_the_same();
     }
 
@@ -292,6 +324,10 @@ impl World {
                 .and_then(|key| self.disk.row(Table::Replaced, &key))
                 .map(|row| minicbor::decode(&row).unwrap()),
             page: needs.page.map(|page| self.disk.page(&page)).unwrap_or_default(),
+            approval: needs
+                .approval
+                .and_then(|id| self.disk.row(Table::Approvals, &id.to_bytes()))
+                .map(|row| minicbor::decode(&row).unwrap()),
         };
         let before = self.shard.position();
         match self.shard.submit(self.now, &facts, command) {
@@ -315,6 +351,8 @@ impl World {
         self.note_fenced(&output);
         self.note_used_up(&output);
         self.note_messages(&output);
+        self.calendar.note(&output);
+        self.note_questions(&output);
         self.disk.append(&output);
         for effect in output.effects {
             self.told(effect);
@@ -393,6 +431,7 @@ impl World {
         self.perform(output);
         self.what_fell_ends();
         self.what_is_due_is_done();
+        self.nothing_is_late();
     }
 
     fn sync(&mut self) {
@@ -407,6 +446,9 @@ impl World {
     fn sync_some(&mut self, batches: usize) {
         let durable = self.disk.sync(batches);
         for notice in self.shard.durable(durable).into_iter().flat_map(|(_, notices)| notices) {
+            if let Changed::Approval { settled, .. } = notice.what {
+                self.saw(people::name_of(settled));
+            }
             let Changed::Task { task, state, .. } = notice.what else {
                 continue;
             };
@@ -488,9 +530,17 @@ impl World {
         self.start_again();
     }
 
+    /// The host dies, and the disk has kept everything.
+    pub(crate) fn die(&mut self) {
+        self.sync_all();
+        self.start_again();
+    }
+
     fn start_again(&mut self) {
         self.disk.crash();
         self.ledger.crash(self.disk.durable());
+        self.calendar.crash(self.disk.durable());
+        self.people.crash(self.disk.durable());
         self.owed.clear();
         drop(self.come_up());
     }
@@ -526,6 +576,7 @@ impl World {
         self.disk.append(&output);
         self.sync_all();
         self.ledger.check_state(&self.disk, &self.shard);
+        self.check_decisions();
         output.effects.into_iter().for_each(|effect| self.told(effect));
         let accepted: Vec<TaskId> = self.accepted.iter().copied().collect();
         for id in accepted {
@@ -577,6 +628,9 @@ impl World {
                 .filter(|message| !message.is_volatile())
                 .eq(replayed.messages())
         );
+        assert!(live.schedules().eq(replayed.schedules()));
+        assert_eq!(live.next_due(), replayed.next_due());
+        assert!(live.approvals().eq(replayed.approvals()));
         for task in live.tasks() {
             assert_eq!(live.tail(task.id), replayed.tail(task.id), "{task:?}");
         }
@@ -775,8 +829,12 @@ impl World {
         let paused = self.paused();
         if let Some(task) = self.luck.pick(&paused).copied() {
             let by = "sim".to_owned();
+            let hold = self.shard.state().task(task).and_then(|task| task.hold.clone());
             self.submit(Command::ResumeTask { task, by }).unwrap();
             self.saw("resumed");
+            if matches!(hold, Some(Hold::Person(_))) {
+                self.saw("resumed where it was");
+            }
         }
     }
 
@@ -824,7 +882,7 @@ impl World {
                 assert!(all(&|_| false));
             }
             Request::Pause => {
-                assert!(all(&|task| task.state == TaskState::Paused));
+                assert!(all(&|task| task.state.waits_for_person()));
                 self.saw("paused by a person");
             }
             Request::Reprioritise(priority) => {
@@ -857,12 +915,19 @@ impl World {
         };
         let live = live(letter.crew);
         let id = TaskId::new(self.luck.wide(), 1);
+        let mut anew = |id: Option<ApprovalId>| id.map(|_| ApprovalId::new(self.luck.wide(), 1));
+        let points = letter.points.map(|points| Points {
+            before: anew(points.before),
+            after: anew(points.after),
+            ..points
+        });
         let command = Command::RedriveTask {
             task,
             dependencies: letter.dependencies.clone(),
             id,
             seed: self.luck.draw(),
             by: "sim".into(),
+            points,
         };
         match self.submit(command.clone()) {
             Ok(reply) => {
@@ -1025,7 +1090,7 @@ impl World {
         }
     }
 
-    fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
+    pub(crate) fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
         let plan = self.luck.percent(35);
         let mut dependencies: Vec<TaskId> = earlier.into_iter().filter(|_| self.luck.percent(40)).collect();
         if self.luck.percent(15) {
@@ -1040,6 +1105,7 @@ impl World {
             .collect();
         let ephemeral = self.luck.percent(25);
         NewTask {
+            approval: self.points().filter(|_| !ephemeral || self.luck.percent(5)),
             id: TaskId::new(self.luck.wide(), 1),
             seed: self.luck.draw(),
             description: "a task".into(),

@@ -10,10 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use skep_rules::{
-    limits::{MAX_LOG_BYTES, MAX_LOG_FIELDS, MAX_LOG_LINE_BYTES, OUTPUT_BYTES_PER_SECOND},
+    limits::{
+        LIVE_LOG_BYTES, LIVE_LOG_LINES, MAX_LOG_BYTES, MAX_LOG_FIELDS, MAX_LOG_LINE_BYTES, OUTPUT_BYTES_PER_SECOND,
+    },
     quantity::Millis,
     reason::Reason,
-    seam::LogLine,
+    seam::{Lease, LogFrame, LogLine},
 };
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
@@ -62,6 +64,35 @@ struct Ring {
     lost_lines: u64,
     /// Bytes that came in faster than the rate.
     lost_bytes: u64,
+    /// Lines at the end of `lines` that were not told yet, and those that had to go before they were.
+    untold: usize,
+    untold_lost: u64,
+    /// How many of `lost_bytes` were told.
+    told_bytes: u64,
+}
+
+/// What was written lately.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    /// When this was taken, since the attempt began.
+    pub(crate) now: Millis,
+    pub(crate) lines: Vec<LogLine>,
+    pub(crate) dropped_lines: u64,
+    pub(crate) dropped_bytes: u64,
+}
+
+impl Fresh {
+    /// As it is told; nothing where nothing was written.
+    pub(crate) fn of(self, lease: Lease) -> Option<LogFrame> {
+        let any = !self.lines.is_empty() || self.dropped_lines + self.dropped_bytes > 0;
+        any.then_some(LogFrame {
+            lease,
+            now: self.now,
+            lines: self.lines,
+            dropped_lines: self.dropped_lines,
+            dropped_bytes: self.dropped_bytes,
+        })
+    }
 }
 
 impl Log {
@@ -77,6 +108,9 @@ impl Log {
             filled: clock.micros(),
             lost_lines: 0,
             lost_bytes: 0,
+            untold: 0,
+            untold_lost: 0,
+            told_bytes: 0,
         })))
     }
 
@@ -114,6 +148,40 @@ impl Log {
         })
     }
 
+    /// Copies the lines that were written since the last time, the newest of them within [`LIVE_LOG_LINES`] and `bytes`; the rest is counted.
+    pub(crate) fn fresh(&self, bytes: usize) -> Fresh {
+        let mut ring = self.ring();
+        let (mut room, untold) = (bytes, ring.untold);
+        let newest = ring.lines.iter().rev().take(untold.min(LIVE_LOG_LINES));
+        let fits = |line: &&LogLine| {
+            let cost = cost(line);
+            let fits = cost <= room;
+            room = room.saturating_sub(cost);
+            fits
+        };
+        let mut lines: Vec<LogLine> = newest.take_while(fits).cloned().collect();
+        lines.reverse();
+        let dropped = u64::try_from(untold - lines.len()).unwrap_or(u64::MAX);
+        ring.untold = 0;
+        let dropped_bytes = ring.lost_bytes - ring.told_bytes;
+        ring.told_bytes = ring.lost_bytes;
+        Fresh {
+            now: ring.now(),
+            lines,
+            dropped_lines: dropped + std::mem::take(&mut ring.untold_lost),
+            dropped_bytes,
+        }
+    }
+
+    /// [`Log::fresh`] for the last time: begun lines are ended.
+    pub(crate) fn last(&self) -> Fresh {
+        let mut ring = self.ring();
+        ring.end_line(Source::Stdout);
+        ring.end_line(Source::Stderr);
+        drop(ring);
+        self.fresh(LIVE_LOG_BYTES)
+    }
+
     /// Takes the lines, the oldest first; begun ones are ended. What was lost is said in lines of level `warn`.
     pub(crate) fn take(&self) -> Vec<LogLine> {
         let mut ring = self.ring();
@@ -136,7 +204,7 @@ impl Log {
                 "{bytes} bytes of output were dropped: 64 KiB per second are taken"
             ))
         });
-        ring.cost = 0;
+        (ring.cost, ring.untold, ring.told_bytes) = (0, 0, 0);
         let kept = std::mem::take(&mut ring.lines);
         older.into_iter().chain(kept).chain(faster).collect()
     }
@@ -248,10 +316,15 @@ impl Ring {
     fn push(&mut self, line: LogLine) {
         self.cost += cost(&line);
         self.lines.push_back(line);
+        self.untold += 1;
         while self.cost > MAX_LOG_BYTES {
             let Some(oldest) = self.lines.pop_front() else { break };
             self.cost -= cost(&oldest);
             self.lost_lines += 1;
+        }
+        if self.untold > self.lines.len() {
+            self.untold_lost += u64::try_from(self.untold - self.lines.len()).unwrap_or(u64::MAX);
+            self.untold = self.lines.len();
         }
     }
 }
@@ -365,6 +438,45 @@ mod tests {
         let denials = denials.take();
         assert_eq!(denials.len(), 1);
         assert_eq!((denials[0].reason, denials[0].count > 100), (Reason::RateLimited, true));
+    }
+
+    #[test]
+    fn what_is_written_is_told_once_and_a_flood_is_counted() {
+        let (log, _) = log();
+        let told = |log: &Log| {
+            let fresh = log.fresh(LIVE_LOG_BYTES);
+            let texts: Vec<String> = fresh.lines.into_iter().map(|line| line.message).collect();
+            (texts, fresh.dropped_lines, fresh.dropped_bytes)
+        };
+        assert_eq!(told(&log), (vec![], 0, 0));
+        write(&log, Source::Stdout, b"one\ntwo\nbeg");
+        assert_eq!(told(&log), (vec!["one".to_owned(), "two".to_owned()], 0, 0));
+        write(&log, Source::Stdout, b"un\n");
+        assert_eq!(told(&log), (vec!["begun".to_owned()], 0, 0));
+        write(&log, Source::Stdout, b"half");
+        assert_eq!(log.last().lines[0].message, "half");
+        // More lines than are told at a time: the newest are, and the rest is kept for the end.
+        for n in 0..400 {
+            log.line("info", &n.to_string(), &[]);
+        }
+        let (texts, lines, bytes) = told(&log);
+        assert_eq!(
+            (texts.len(), texts[0].as_str(), lines, bytes),
+            (LIVE_LOG_LINES, "150", 150, 0)
+        );
+        // Faster than the rate, and more than the ring holds.
+        write(&log, Source::Stderr, &b"0123456789abcde\n".repeat(65_536));
+        let (texts, lines, bytes) = told(&log);
+        assert!(!texts.is_empty() && lines > 0 && bytes > 0, "{lines} {bytes}");
+        assert_eq!(told(&log), (vec![], 0, 0));
+        assert_eq!(
+            texts_of(&log).iter().filter(|text| text.parse::<u32>().is_ok()).count(),
+            400
+        );
+    }
+
+    fn texts_of(log: &Log) -> Vec<String> {
+        log.take().into_iter().map(|line| line.message).collect()
     }
 
     #[test]

@@ -1,25 +1,29 @@
-//! `skep:agent/tasks`: an agent gives work to its crew, waits for it, and for time. Granted by `tasks` with a number of children, which is kept where
+//! `skep:agent/tasks`: an agent gives work to its crew, waits for it, for time, and for people. Granted by `tasks` with a number of children, which is kept where
 //! tasks are. Refused: texts, lists and times over their bounds, before a step is taken; everything once the grant was taken back, and to attempts
 //! without a record. An attempt that waits holds no lease: see [`Steps::wait`](crate::steps::Steps::wait).
 
 use std::collections::BTreeSet;
 
 use skep_rules::{
+    approval::{self, Terms},
     capability::Capability,
     id::{Role, TaskId},
-    limits::{MAX_AWAIT, MAX_AWAITED, MAX_RETRIES, MAX_ROLES, MAX_SLEEP, MAX_TEXT_BYTES},
+    limits::{
+        MAX_APPROVAL_BYTES, MAX_APPROVAL_ITEMS, MAX_AWAIT, MAX_AWAITED, MAX_RETRIES, MAX_ROLES, MAX_SLEEP,
+        MAX_TEXT_BYTES,
+    },
     plan::Payload,
     quantity::{Millis, Time},
     reason::Reason,
     seam::DependencyEnd,
-    step::{self, StepCall, StepResult},
+    step::{self, Decided, StepCall, StepResult},
 };
 use wasmtime::component::{HasSelf, Linker};
 
 use super::stepped::Stepped;
 use crate::{
     bindings::{
-        tasks::{self, Child, End, Ended, Error, Mode},
+        tasks::{self, Child, Decision, End, Ended, Error, Mode, OnTimeout, Request},
         types,
     },
     convert,
@@ -41,6 +45,12 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> wasmtime::Result<()> {
     })?;
     stepped.waiting("sleep-until", |ctx, (time,)| {
         Box::pin(async move { Ok((Host::sleep_until(ctx, time).await?,)) })
+    })?;
+    stepped.waiting("ask-approval", |ctx, (request,)| {
+        Box::pin(async move { Ok((Host::ask_approval(ctx, request).await?,)) })
+    })?;
+    stepped.waiting("raise-blocker", |ctx, (question, expires)| {
+        Box::pin(async move { Ok((Host::raise_blocker(ctx, question, expires).await?,)) })
     })
 }
 
@@ -108,6 +118,45 @@ impl tasks::Host for Ctx {
         }
     }
 
+    async fn ask_approval(&mut self, request: Request) -> wasmtime::Result<Result<Vec<Decision>, Error>> {
+        let texts = request.items.iter().map(|item| item.name.len() + item.arguments.len());
+        let bytes = request.action.len() + request.question.len() + texts.sum::<usize>();
+        if !self.step(Capability::Tasks, bytes, "tasks.ask-approval")? {
+            return Ok(Err(Error::Denied));
+        }
+        let Some(request) = asked(request) else {
+            return Ok(Err(Error::InvalidInput));
+        };
+        let names: Vec<String> = request.items.iter().map(|item| item.name.clone()).collect();
+        match self.wait(StepCall::AskApproval(request)).await? {
+            Answer::Given(StepResult::Decided(decided), _) if decided.len() == names.len() => {
+                Ok(Ok(names.into_iter().zip(decided).map(decision).collect()))
+            }
+            other => self.refused(other, "tasks.ask-approval"),
+        }
+    }
+
+    async fn raise_blocker(
+        &mut self,
+        question: String,
+        expires: Option<u64>,
+    ) -> wasmtime::Result<Result<tasks::Answer, Error>> {
+        if !self.step(Capability::Tasks, question.len(), "tasks.raise-blocker")? {
+            return Ok(Err(Error::Denied));
+        }
+        let terms = terms(expires, OnTimeout::Reject);
+        if !terms.fit() || !(1..=MAX_TEXT_BYTES).contains(&question.len()) {
+            return Ok(Err(Error::InvalidInput));
+        }
+        let expires = terms.expires;
+        match self.wait(StepCall::RaiseBlocker { question, expires }).await? {
+            Answer::Given(StepResult::Decided(mut decided), _) if decided.len() == 1 => Ok(Ok(decided
+                .pop()
+                .map_or_else(|| tasks::Answer::Declined(String::new()), answer))),
+            other => self.refused(other, "tasks.raise-blocker"),
+        }
+    }
+
     async fn continue_(&mut self, input: types::Payload) -> wasmtime::Result<Error> {
         if !self.step(Capability::Tasks, size(&input), "tasks.continue")? {
             return Ok(Error::Denied);
@@ -163,6 +212,56 @@ fn checked(child: Child) -> Option<step::Child> {
     })
 }
 
+/// The question within its bounds, its arguments in canonical form; `None` when it passes one.
+fn asked(request: Request) -> Option<approval::Request> {
+    let Request {
+        action,
+        question,
+        items,
+        expires_in,
+        on_timeout,
+    } = request;
+    // Before anything is read of it: what is no question is not parsed.
+    if items.len() > MAX_APPROVAL_ITEMS || items.iter().any(|item| item.arguments.len() > MAX_APPROVAL_BYTES) {
+        return None;
+    }
+    let items = items.into_iter();
+    let request = approval::Request {
+        action,
+        question,
+        items: items
+            .map(|item| approval::Item::new(item.name, item.arguments))
+            .collect(),
+        terms: terms(expires_in, on_timeout),
+    };
+    request.fits().then_some(request)
+}
+
+fn terms(expires: Option<u64>, on_timeout: OnTimeout) -> Terms {
+    Terms {
+        expires: expires.map(Millis),
+        on_timeout: match on_timeout {
+            OnTimeout::Reject => approval::OnTimeout::Reject,
+            OnTimeout::Escalate => approval::OnTimeout::Escalate,
+        },
+    }
+}
+
+fn decision((item, decided): (String, Decided)) -> Decision {
+    Decision {
+        item,
+        approved: decided.approved,
+        remark: decided.remark,
+    }
+}
+
+fn answer(decided: Decided) -> tasks::Answer {
+    match decided.approved {
+        true => tasks::Answer::Answered(decided.remark),
+        false => tasks::Answer::Declined(decided.remark),
+    }
+}
+
 fn ended(end: DependencyEnd) -> Ended {
     Ended {
         task: end.name,
@@ -212,6 +311,35 @@ mod tests {
         assert!(child(|child| child.max_retries = Some(MAX_RETRIES + 1)).is_none());
         let large = vec![0; skep_rules::limits::MAX_PAYLOAD_BYTES + 1];
         assert!(child(|child| child.input = types::Payload::Inline(large)).is_none());
+    }
+
+    #[test]
+    fn a_question_has_its_bounds_and_its_arguments_a_canonical_form() {
+        let item = |name: &str, arguments: &str| tasks::Item {
+            name: name.into(),
+            arguments: arguments.into(),
+        };
+        let question = |items| {
+            asked(Request {
+                action: "deploy".into(),
+                question: "why".into(),
+                items,
+                expires_in: Some(60_000),
+                on_timeout: OnTimeout::Escalate,
+            })
+        };
+        let whole = question(vec![item("a", "{ \"b\": 1, \"a\": 2 }"), item("b", "{")]).unwrap();
+        let items: Vec<_> = whole
+            .items
+            .iter()
+            .map(|item| (item.arguments.as_str(), item.parsed))
+            .collect();
+        assert_eq!(items, [(r#"{"a":2,"b":1}"#, true), ("{", false)]);
+        assert_eq!(whole.terms.on_timeout, approval::OnTimeout::Escalate);
+        assert!(question(vec![]).is_none());
+        assert!(question(vec![item("a", ""); 2]).is_none());
+        assert!(question(vec![item("a", &"1".repeat(MAX_APPROVAL_BYTES + 1))]).is_none());
+        assert!(question(vec![item("a", "1"); MAX_APPROVAL_ITEMS + 1]).is_none());
     }
 
     #[test]

@@ -339,7 +339,7 @@ async fn follow(client: &Client, show: &Show<'_>, objective: TaskId, events: Eve
                 // Without events the objective is still asked for; only the progress is coarser.
                 Ok(None) | Err(_) => events = None,
                 Ok(Some(event)) => {
-                    let over = ["COMPLETED", "FAILED", "CANCELLED", "SKIPPED"].contains(&event.to.as_str());
+                    let over = ["COMPLETED", "FAILED", "CANCELLED", "SKIPPED", "REJECTED"].contains(&event.to.as_str());
                     if let (Kind::Task, Some(task), true) = (event.kind, event.task, over) {
                         ended += 1;
                         show.at(ended);

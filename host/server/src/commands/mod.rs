@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(crate) mod agent;
+pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod build;
@@ -26,12 +27,14 @@ pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod key;
 pub(crate) mod message;
+pub(crate) mod logs;
 pub(crate) mod new;
 mod offline;
 pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod run;
+pub(crate) mod schedule;
 mod session;
 mod sheet;
 pub(crate) mod sign;
@@ -114,6 +117,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Key(command) => key::run(&context, &command),
         Command::Crew(command) => crew::run(&context, &command),
         Command::Task(command) => task::run(&context, &command),
+        Command::Approval(command) => approval::run(&context, &command),
         Command::Replay(args) => replay::run(&context, &args),
         Command::State(command) => state::run(&context, &command),
         Command::Message(command) => message::run(&context, &command),
@@ -134,5 +138,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
             Ok(if done { Exit::Done } else { Exit::Failure })
         }
         Command::Completions(args) => completions::run(&args),
+        Command::Logs(args) => logs::run(&context, &args),
+        Command::Schedule(command) => schedule::run(&context, &command),
     }
 }

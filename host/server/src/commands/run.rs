@@ -21,7 +21,7 @@ use skep_rules::{
     quantity::{Fuel, Millis, Size, Time},
     reason::Reason,
     seam::{Call, End, Export, HostCall, HostReply, Identity, Lease, StepReply, TaskView},
-    step::{Recorded, Step, StepCall, StepResult},
+    step::{Decided, Recorded, Step, StepCall, StepResult},
 };
 use skep_runtime::plugin::{self, Scan};
 
@@ -278,6 +278,14 @@ impl Alone {
     }
 }
 
+/// What nobody says.
+fn nobody() -> Decided {
+    Decided {
+        approved: false,
+        remark: "nobody can be asked: there is no host".to_owned(),
+    }
+}
+
 impl Memory {
     /// Takes a step. The agent's clock stands at its time until the next.
     fn step(&mut self, number: u64, call: &StepCall, quota: Size, now: Time) -> Recorded {
@@ -295,6 +303,12 @@ impl Memory {
                 self.slept |= *until > now;
                 (now.max(*until), StepResult::Done)
             }
+            // Nobody can be asked here, and what nobody approves is not approved.
+            StepCall::AskApproval(request) => (
+                now,
+                StepResult::Decided(request.items.iter().map(|_| nobody()).collect()),
+            ),
+            StepCall::RaiseBlocker { .. } => (now, StepResult::Decided(vec![nobody()])),
             StepCall::Clock { alarm } => (alarm.unwrap_or(now).max(before), StepResult::Done),
             StepCall::Directive { .. } => (now, StepResult::Done),
             StepCall::PutArtifact(Artifact { digest, .. }) => (now, StepResult::Artifact(*digest)),

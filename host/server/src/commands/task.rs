@@ -12,9 +12,10 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use skep::http::api::{
     step::Step,
-    task::{Action, AttemptLog, Durability, NewTask, Past, Request, RetryPolicy, Task, Timeouts, Tree},
+    task::{Action, Approval, AttemptLog, Durability, NewTask, Past, Request, RetryPolicy, Task, Timeouts, Tree},
 };
 use skep_rules::{
+    approval::OnTimeout,
     id::{Digest, Role, TaskId},
     lifecycle::OnFailure,
     limits::{MAX_BODY_BYTES, MAX_WAIT},
@@ -25,7 +26,7 @@ use skep_rules::{
     task::TaskState,
 };
 
-use super::{Context, replay, session::Session};
+use super::{Context, logs, replay, session::Session};
 use crate::{
     cli::Exit,
     client::{Client, escape},
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     Logs {
         /// Id or its beginning
         task: String,
+        /// Its lines as they come, with what the host decides about it, until it has ended
+        #[arg(short, long)]
+        follow: bool,
     },
     /// End one with its parts
     Cancel {
@@ -178,9 +182,28 @@ pub(crate) struct Submit {
     /// A task whose end it waits for
     #[arg(long = "after", value_name = "TASK")]
     dependencies: Vec<String>,
-    /// Wait so long for its end and print it then
+    /// Wait so long for its end and print it then; exit code 8 where it waits for a person meanwhile
     #[arg(long, value_name = "DURATION")]
     wait: Option<Millis>,
+    /// Have a person approve that it runs
+    #[arg(long)]
+    approve_before: bool,
+    /// Have a person approve its result before it counts
+    #[arg(long)]
+    approve_after: bool,
+    /// How long a person has for that; a day unless said
+    #[arg(long, value_name = "DURATION")]
+    approve_within: Option<Millis>,
+    /// Ask people once more when the time is up, before it fails
+    #[arg(long)]
+    escalate: bool,
+}
+
+impl Submit {
+    /// Whether the end of the task is waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
 }
 
 /// `KEY=VALUE`
@@ -215,6 +238,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Submit(args) => return submit_and_print(context, args),
         Command::Export { task, to } => return export(context, task, to.as_deref()),
         Command::Show { task, steps: true } => return show_steps(context, task),
+        Command::Logs { task, follow: true } => return logs::follow_task(context, task),
         _ => {}
     }
     let client = context.client()?;
@@ -278,7 +302,8 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
                 text
             })?;
         }
-        Command::Logs { task } => {
+        Command::Logs { follow: true, .. } => {}
+        Command::Logs { task, follow: false } => {
             let logs: Vec<AttemptLog> = context.wait(client.list(&path(task, "/logs")))?;
             match context.output.for_people() {
                 true => context.output.one(&logs, || logs.iter().map(log).collect())?,
@@ -439,6 +464,12 @@ fn submit_and_print(context: &Context, args: &Submit) -> Result<Exit> {
         ));
         return Ok(Exit::TaskFailed);
     }
+    if let Some(approval) = task.approval {
+        context.output.note(&format!(
+            "it waits for a person: `skep approval show {approval}` says for what"
+        ));
+        return Ok(Exit::Waiting);
+    }
     if !task.state.is_ended() {
         context
             .output
@@ -452,7 +483,7 @@ fn submit_and_print(context: &Context, args: &Submit) -> Result<Exit> {
     Ok(Exit::TaskFailed)
 }
 
-/// Submits a task, waiting for its end as long as asked.
+/// Submits a task, waiting as long as asked for its end, or until it waits for a person.
 pub(crate) async fn submit(client: &Client, task: &NewTask, wait: Option<Millis>) -> Result<Task> {
     let wait = wait.map(|wait| wait.min(MAX_WAIT));
     let query = wait.map(|wait| format!("?wait={wait}")).unwrap_or_default();
@@ -460,7 +491,7 @@ pub(crate) async fn submit(client: &Client, task: &NewTask, wait: Option<Millis>
     client.post(&format!("/v1/tasks{query}"), task, longer).await
 }
 
-fn new_task(args: &Submit) -> Result<NewTask> {
+pub(super) fn new_task(args: &Submit) -> Result<NewTask> {
     let note =
         |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("cannot read the note {}", path.display()));
     Ok(NewTask {
@@ -486,6 +517,7 @@ fn new_task(args: &Submit) -> Result<NewTask> {
             true => Durability::Ephemeral,
             false => Durability::Synced,
         },
+        approval: approval(args),
     })
 }
 
@@ -496,6 +528,20 @@ fn timeouts(args: &Submit) -> Option<Timeouts> {
         schedule_to_close: args.max_duration,
     };
     (timeouts != Timeouts::default()).then_some(timeouts)
+}
+
+/// Where a person has to approve it, if anywhere.
+fn approval(args: &Submit) -> Option<Approval> {
+    let asked = Approval {
+        before: args.approve_before,
+        after: args.approve_after,
+        expires: args.approve_within,
+        on_timeout: match args.escalate {
+            true => OnTimeout::Escalate,
+            false => OnTimeout::Reject,
+        },
+    };
+    (asked != Approval::default()).then_some(asked)
 }
 
 /// JSON as it was typed, or of a file (`@FILE`), or of standard input (`@-`).
@@ -573,6 +619,7 @@ fn describe(task: &Task) -> String {
         )
     }));
     lines.extend(task.assigned_agent.map(|agent| ("agent", agent.to_string())));
+    lines.extend(task.approval.map(|approval| ("waits for", approval.to_string())));
     lines.extend(task.parent.map(|parent| ("part of", parent.to_string())));
     if !task.children.is_empty() {
         lines.push(("parts", task.children.len().to_string()));

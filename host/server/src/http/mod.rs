@@ -52,6 +52,8 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::tasks::tree))
         .routes(routes!(route::tasks::logs))
         .routes(routes!(route::tasks::redrive))
+        .routes(routes!(route::approvals::list, route::approvals::decide))
+        .routes(routes!(route::approvals::show))
         .routes(routes!(route::records::steps))
         .routes(routes!(route::records::export))
         .routes(routes!(route::state::list))
@@ -85,6 +87,9 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::audit::verify))
         .routes(routes!(route::host::show))
         .routes(routes!(route::backup::make))
+        .routes(routes!(route::logs::list))
+        .routes(routes!(route::schedules::create, route::schedules::list))
+        .routes(routes!(route::schedules::show, route::schedules::delete))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .merge(
             OpenApiRouter::new()

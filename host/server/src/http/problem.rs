@@ -140,9 +140,10 @@ fn status(code: Reason) -> StatusCode {
             StatusCode::FORBIDDEN
         }
         Reason::NotFound | Reason::NoListener => StatusCode::NOT_FOUND,
-        Reason::IllegalTransition | Reason::Conflict | Reason::Fenced => StatusCode::CONFLICT,
+        Reason::IllegalTransition | Reason::Conflict | Reason::Fenced | Reason::ApprovalExpired => StatusCode::CONFLICT,
         Reason::StaleRevision => StatusCode::PRECONDITION_FAILED,
         Reason::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
+        Reason::SelfApproval => StatusCode::FORBIDDEN,
         Reason::BodyLimit => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::InvalidInput => StatusCode::BAD_REQUEST,
         Reason::IdempotencyMismatch
@@ -186,6 +187,7 @@ fn status(code: Reason) -> StatusCode {
         | Reason::Cancelled
         | Reason::DependencyFailed
         | Reason::Verify
+        | Reason::Rejected
         | Reason::Error => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::DataDirectory | Reason::HostFault => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -56,6 +56,11 @@ impl Fixture {
             .uri(format!("{}{path}", self.host.url()))
             .header("authorization", format!("Bearer {}", self.host.token()))
             .header("content-type", kind);
+        // Whatever the task has become.
+        let request = match method {
+            "PUT" => request.header("if-match", "*"),
+            _ => request,
+        };
         let response = self
             .http
             .request(request.body(Full::new(body.into())).unwrap())

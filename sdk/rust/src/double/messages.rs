@@ -27,12 +27,12 @@ pub(crate) fn request(letter: &Letter) -> Result<Payload, Error> {
         return Err(Error::InvalidInput);
     }
     // Taken out while it is asked: it may itself look at this double.
-    let Some(mut answers) = HOST.with_borrow_mut(|host| host.answers.take()) else {
+    let Some(mut answers) = HOST.with_borrow_mut(|host| host.replies.take()) else {
         return Err(Error::NoListener);
     };
     let answer = answers(letter);
     HOST.with_borrow_mut(|host| {
-        host.answers.get_or_insert(answers);
+        host.replies.get_or_insert(answers);
     });
     answer
 }

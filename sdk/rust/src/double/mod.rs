@@ -1,7 +1,7 @@
 //! Stand-ins for the host when an agent runs natively, in its author's unit tests.
 //!
 //! Each thread has a host of its own, so tests do not see each other. Artifacts live in memory; their digests are stable and unique but
-//! not SHA-256. State lives in memory with its revisions; children are kept and end as the test says; messages are
+//! not SHA-256. State lives in memory with its revisions; children are kept and end, and people decide and answer, as the test says; messages are
 //! kept, and requests are answered as the test says; sleeping takes no time. Nothing is recorded:
 //! whether an agent does the same again is for a host to say. Grants and quotas are not played; the sizes of blobs, pieces, keys and values are.
 
@@ -18,7 +18,7 @@ use crate::{
     heartbeat::Directive,
     log::Level,
     messages::{Error, Letter},
-    tasks::{Child, End, present},
+    tasks::{Child, End, Item, Request, present},
 };
 
 pub(crate) mod messages;
@@ -48,7 +48,11 @@ struct Host {
     /// Milliseconds since 1970.
     sleeps: Vec<u64>,
     sent: Vec<Letter>,
-    answers: Option<messages::Answers>,
+    replies: Option<messages::Answers>,
+    requests: Vec<Request>,
+    decides: Option<tasks::Decides>,
+    questions: Vec<String>,
+    answers: Option<tasks::Answers>,
 }
 
 thread_local! {
@@ -69,6 +73,10 @@ thread_local! {
         ends: None,
         sleeps: Vec::new(),
         sent: Vec::new(),
+        replies: None,
+        requests: Vec::new(),
+        decides: None,
+        questions: Vec::new(),
         answers: None,
     });
 }
@@ -111,13 +119,33 @@ pub fn sent() -> Vec<Letter> {
 
 /// How requests of this thread are answered from now on. Until this is called nobody listens.
 pub fn answer_requests(answers: impl FnMut(&Letter) -> Result<Payload, Error> + 'static) {
-    HOST.with_borrow_mut(|host| host.answers = Some(Box::new(answers)));
+    HOST.with_borrow_mut(|host| host.replies = Some(Box::new(answers)));
 }
 
 /// The times until which this thread has slept so far.
 pub fn sleeps() -> Vec<SystemTime> {
     let time = |since: &u64| UNIX_EPOCH + Duration::from_millis(*since);
     HOST.with_borrow(|host| host.sleeps.iter().map(time).collect())
+}
+
+/// What people have been asked to approve on this thread so far.
+pub fn requests() -> Vec<Request> {
+    HOST.with_borrow(|host| host.requests.clone())
+}
+
+/// What people decide on this thread from now on, item by item. Until this is called nobody does, and asking fails the test.
+pub fn decide(decides: impl FnMut(&Request, &Item) -> bool + 'static) {
+    HOST.with_borrow_mut(|host| host.decides = Some(Box::new(decides)));
+}
+
+/// The blockers that were raised on this thread so far.
+pub fn questions() -> Vec<String> {
+    HOST.with_borrow(|host| host.questions.clone())
+}
+
+/// What people answer on this thread from now on; `None` declines. Until this is called nobody does, and raising a blocker fails the test.
+pub fn answer(answers: impl FnMut(&str) -> Option<String> + 'static) {
+    HOST.with_borrow_mut(|host| host.answers = Some(Box::new(answers)));
 }
 
 /// Runs a part of an agent that may end in [`continue_with`](crate::tasks::continue_with): what it returned, or the input of the next run.

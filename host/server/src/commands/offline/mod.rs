@@ -75,7 +75,7 @@ struct Side<T> {
 impl<T: Answers> Host for Side<T> {
     fn event(&self, event: RunnerEvent) {
         // Beats are for those who watch many; dropping them keeps room for the events that matter.
-        if !matches!(event, RunnerEvent::Beats { .. }) {
+        if !matches!(event, RunnerEvent::Beats { .. } | RunnerEvent::Lines { .. }) {
             drop(self.events.try_send(event));
         }
     }
@@ -158,7 +158,12 @@ pub(super) async fn attempt<T: Answers>(home: &Path, attempt: Attempt, answers: 
                     log,
                 });
             }
-            Some(RunnerEvent::Started { .. } | RunnerEvent::Beats { .. } | RunnerEvent::CacheRefused { .. }) => {}
+            Some(
+                RunnerEvent::Started { .. }
+                | RunnerEvent::Beats { .. }
+                | RunnerEvent::Lines { .. }
+                | RunnerEvent::CacheRefused { .. },
+            ) => {}
             None => break Err(anyhow::anyhow!("the sandbox ended without a word")),
         }
     };

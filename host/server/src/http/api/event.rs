@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use skep_rules::{
-    id::{AgentId, CrewId, Digest, MessageId, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, TaskId},
     quantity::Time,
     reason::Reason,
 };
@@ -21,7 +21,7 @@ pub struct Event {
     /// What changed.
     pub kind: Kind,
     /// Where it went: the state of a task, the phase of an agent or a crew; `changed` for a plugin and for trust, `sent`
-    /// for a message.
+    /// for a message; of an approval `open`, also when some of it is decided, `decided`, `expired` or `withdrawn`.
     pub to: String,
     /// In which crew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +43,10 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub message: Option<MessageId>,
+    /// Which approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub approval: Option<ApprovalId>,
     /// Why a task failed, or why its last attempt did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -65,6 +69,8 @@ pub enum Kind {
     Task,
     /// A message was taken.
     Message,
+    /// A person is asked something, has decided some of it, is asked once more, or it is over.
+    Approval,
 }
 
 impl Kind {
@@ -78,6 +84,7 @@ impl Kind {
             Kind::Agent => "agent",
             Kind::Task => "task",
             Kind::Message => "message",
+            Kind::Approval => "approval",
         }
     }
 }

@@ -2,15 +2,18 @@
 //! 1970-01-01 UTC. What a client sends refuses unknown fields; what the host sends may grow.
 
 pub mod agent;
+pub mod approval;
 pub mod audit;
 pub mod content;
 pub mod crew;
 pub mod event;
 pub mod host;
 pub mod key;
+pub mod log;
 pub mod message;
 pub mod plugin;
 pub mod problem;
+pub mod schedule;
 pub mod state;
 pub mod step;
 pub mod task;

@@ -10,7 +10,7 @@ use skep_rules::{
     quantity::Time,
     reason::Reason,
     seam::DependencyEnd,
-    step::{Recorded, StepName, StepResult},
+    step::{Decided, Recorded, StepName, StepResult},
 };
 use utoipa::ToSchema;
 
@@ -104,6 +104,12 @@ pub enum Answer {
         /// With what.
         answer: Value,
     },
+    /// A person has decided, item by item.
+    Decided {
+        /// How.
+        #[schema(value_type = Vec<Object>)]
+        items: Vec<Decided>,
+    },
     /// It was refused.
     Refused {
         /// Why.
@@ -173,6 +179,7 @@ impl Answer {
             StepResult::Answered(answer) => Answer::Answered {
                 answer: content::to_json(&answer),
             },
+            StepResult::Decided(items) => Answer::Decided { items },
             StepResult::Refused { reason, revision } => Answer::Refused { code: reason, revision },
         }
     }
@@ -213,6 +220,10 @@ impl fmt::Display for Answer {
                 write!(f, "{} ended, {failed} of them without a result", ends.len())
             }
             Answer::Artifact { digest } => write!(f, "sha256:{}", digest.short()),
+            Answer::Decided { items } => {
+                let approved = items.iter().filter(|item| item.approved).count();
+                write!(f, "{approved} of {} approved", items.len())
+            }
             Answer::Refused { code, revision: 0 } => write!(f, "refused: {code}"),
             Answer::Refused { code, revision } => write!(f, "refused: {code}, it has revision {revision}"),
         }

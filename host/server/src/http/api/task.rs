@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_rules::{
-    id::{AgentId, CrewId, NodeName, Role, TaskId},
+    approval::OnTimeout,
+    id::{AgentId, ApprovalId, CrewId, NodeName, Role, TaskId},
     lifecycle::{self, OnFailure},
     priority::Priority,
     quantity::{Fuel, Millis, Time},
@@ -78,6 +79,9 @@ pub struct NewTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub on_part_failure: Option<OnFailure>,
+    /// Where a person has to approve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
 }
 
 /// How long a task may take. Durations are texts such as `30s`; each is between 1 ms and 366 days.
@@ -116,6 +120,26 @@ impl From<lifecycle::Timeouts> for Timeouts {
             schedule_to_close: timeouts.schedule_to_close,
         }
     }
+}
+
+/// Where a person has to approve a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approval {
+    /// Before it runs.
+    #[serde(default)]
+    pub before: bool,
+    /// Before its result counts, after the check where there is one.
+    #[serde(default)]
+    pub after: bool,
+    /// How long a person has (`30s`, `24h`): one second to 30 days, a day when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires: Option<Millis>,
+    /// What then: `reject`, so that the task fails, or `escalate`, which puts it to people once more first.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub on_timeout: OnTimeout,
 }
 
 /// What becomes of a task when the host ends.
@@ -216,6 +240,8 @@ pub enum A2aState {
     Failed,
     /// It was cancelled, or skipped.
     Canceled,
+    /// A person has not approved it.
+    Rejected,
 }
 
 impl From<TaskState> for A2aState {
@@ -223,10 +249,11 @@ impl From<TaskState> for A2aState {
         match state {
             TaskState::Pending | TaskState::Ready | TaskState::Assigned => A2aState::Submitted,
             TaskState::Running | TaskState::Waiting | TaskState::RetryWait | TaskState::Verifying => A2aState::Working,
-            TaskState::Paused => A2aState::InputRequired,
+            TaskState::Paused | TaskState::AwaitingApproval | TaskState::Blocked => A2aState::InputRequired,
             TaskState::Completed => A2aState::Completed,
             TaskState::Failed => A2aState::Failed,
             TaskState::Cancelled | TaskState::Skipped => A2aState::Canceled,
+            TaskState::Rejected => A2aState::Rejected,
         }
     }
 }
@@ -275,12 +302,15 @@ pub enum Status {
 impl From<TaskState> for Status {
     fn from(state: TaskState) -> Self {
         match state {
-            TaskState::Pending | TaskState::Ready | TaskState::Assigned | TaskState::RetryWait | TaskState::Paused => {
-                Status::Pending
-            }
-            TaskState::Running | TaskState::Waiting | TaskState::Verifying => Status::InProgress,
+            TaskState::Pending
+            | TaskState::Ready
+            | TaskState::Assigned
+            | TaskState::RetryWait
+            | TaskState::Paused
+            | TaskState::AwaitingApproval => Status::Pending,
+            TaskState::Running | TaskState::Waiting | TaskState::Verifying | TaskState::Blocked => Status::InProgress,
             TaskState::Completed => Status::Completed,
-            TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => Status::Failed,
+            TaskState::Failed | TaskState::Cancelled | TaskState::Skipped | TaskState::Rejected => Status::Failed,
         }
     }
 }
@@ -298,8 +328,8 @@ pub struct Task {
     pub name: Option<NodeName>,
     /// For people.
     pub description: String,
-    /// Where it stands: `PENDING`, `READY`, `ASSIGNED`, `RUNNING`, `WAITING`, `RETRY_WAIT`, `VERIFYING`, `PAUSED`, `COMPLETED`, `FAILED`,
-    /// `CANCELLED` or `SKIPPED`.
+    /// Where it stands: `PENDING`, `READY`, `ASSIGNED`, `RUNNING`, `WAITING`, `RETRY_WAIT`, `VERIFYING`, `PAUSED`, `AWAITING_APPROVAL`, `BLOCKED`,
+    /// `COMPLETED`, `FAILED`, `CANCELLED`, `SKIPPED` or `REJECTED`.
     #[schema(value_type = String)]
     pub state: TaskState,
     /// The same in four words.
@@ -341,6 +371,10 @@ pub struct Task {
     /// What its run waits for, while it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// The approval that it waits for, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub approval: Option<ApprovalId>,
     /// Who holds it, or held it last.
     #[schema(value_type = Option<String>)]
     pub assigned_agent: Option<AgentId>,
@@ -510,6 +544,9 @@ mod tests {
             CANCELLED  Failed      canceled
             SKIPPED    Failed      canceled
             PAUSED     Pending     input-required
+            AWAITING_APPROVAL Pending input-required
+            BLOCKED    InProgress  input-required
+            REJECTED   Failed      rejected
         ";
         let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let rows: Vec<String> = rows.map(|row| row.join(" ")).filter(|row| !row.is_empty()).collect();

@@ -7,12 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use skep_rules::{
-    id::TaskId,
-    quantity::Millis,
-    state::State,
-    task::{Task, TaskState},
-};
+use skep_rules::{id::TaskId, quantity::Millis, state::State, task::Task};
 use skep_store::{Position, Range};
 
 use super::blocking;
@@ -54,8 +49,8 @@ pub(super) async fn ended(
 ) -> Answer<Task> {
     if wait > Millis(0) {
         let mut end = driver.wait_for(id);
-        // What is PAUSED waits for a person, who may be waiting here.
-        let moves = |task: &Task| !task.state.is_ended() && task.state != TaskState::Paused;
+        // The person whom it waits for may be waiting here.
+        let moves = |task: &Task| !task.state.is_ended() && !task.state.waits_for_person();
         let lives = |state: &State| state.task(id).is_some_and(moves);
         let (lives, _) = driver.read(lives)?;
         let told = if lives {

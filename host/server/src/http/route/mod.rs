@@ -1,6 +1,7 @@
 //! What the routes do, one file per resource.
 
 pub(super) mod agents;
+pub(super) mod approvals;
 mod archive;
 pub(super) mod artifacts;
 pub(super) mod audit;
@@ -9,10 +10,12 @@ pub(super) mod crews;
 pub(super) mod events;
 pub(super) mod host;
 pub(super) mod keys;
+pub(super) mod logs;
 pub(super) mod messages;
 mod parts;
 pub(super) mod plugins;
 pub(super) mod records;
+pub(super) mod schedules;
 pub(super) mod state;
 pub(super) mod tasks;
 mod upload;

@@ -14,12 +14,14 @@ use axum::{
 };
 use serde::Deserialize;
 use skep_rules::{
+    approval::{Points, Terms},
     command::{Command, Idempotency, NewTask},
     decide::Reply,
-    id::{AgentId, CrewId, Digest, PluginName, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, PluginName, TaskId},
     lifecycle::Request,
     limits::{MAX_LOG_PAGE, MAX_SUBMISSION},
     plan::Payload,
+    quantity::Time,
     reason::Reason,
     rejection::Rejection,
     task::{Task, TaskState},
@@ -28,6 +30,7 @@ use skep_store::Range;
 
 use super::{archive, blocking};
 use crate::{
+    clock::Draw,
     driver::{ADMIN, Driver, Error, LOGS, SHARD, decode},
     host::Shared,
     http::{
@@ -76,34 +79,12 @@ pub(crate) async fn submit(
         let crew = extract::crew(state, crew.as_deref())?;
         let mut new = Vec::with_capacity(tasks.len());
         for ((task, input), at) in tasks.into_iter().zip(inputs).zip(0_usize..) {
-            let retry = task.retry.unwrap_or_default();
-            let policy = retry
-                .policy()
-                .map_err(|what| Rejection::invalid(format!("tasks[{at}]: {what}")))?;
-            let agent = match task.agent {
-                Some(text) if text.starts_with(AgentId::PREFIX) => Some(whole_agent(state, crew, &text)?),
-                other => other,
-            };
-            let dependencies = task.dependencies.iter().map(|text| dependency(state, text));
-            new.push(NewTask {
-                id: TaskId::new(draw.uuid(now)?, SHARD),
-                seed: draw.seed()?,
-                description: task.description,
-                input,
-                roles: task.roles,
-                agent,
-                plan: task.plan,
-                notes: task.notes,
-                check: task.check,
-                max_retries: retry.max_retries,
-                retry: policy,
-                priority: task.priority.unwrap_or_default(),
-                timeouts: task.timeouts.unwrap_or_default().into(),
-                on_failure: task.on_part_failure.unwrap_or_default(),
-                dependencies: dependencies.collect::<Result<_, _>>()?,
-                labels: task.labels,
-                ephemeral: task.durability == Durability::Ephemeral,
-            });
+            if let Some(retry) = &task.retry {
+                retry
+                    .policy()
+                    .map_err(|what| Rejection::invalid(format!("tasks[{at}]: {what}")))?;
+            }
+            new.push(new_task(state, draw, now, crew, task, input)?);
         }
         Ok(Command::SubmitTasks {
             crew,
@@ -133,6 +114,69 @@ pub(crate) async fn submit(
     })
 }
 
+/// A task as it was asked for, with what is drawn for it.
+pub(super) fn new_task(
+    state: &skep_rules::state::State,
+    draw: &mut Draw,
+    now: Time,
+    crew: CrewId,
+    task: api::task::NewTask,
+    input: Payload,
+) -> Result<NewTask, Error> {
+    let agent = match task.agent {
+        Some(text) if text.starts_with(AgentId::PREFIX) => Some(whole_agent(state, crew, &text)?),
+        other => other,
+    };
+    let dependencies = task.dependencies.iter().map(|text| dependency(state, text));
+    let retry = task.retry.unwrap_or_default();
+    Ok(NewTask {
+        id: TaskId::new(draw.uuid(now)?, SHARD),
+        seed: draw.seed()?,
+        description: task.description,
+        input,
+        roles: task.roles,
+        agent,
+        plan: task.plan,
+        notes: task.notes,
+        check: task.check,
+        max_retries: retry.max_retries,
+        retry: retry.policy().map_err(Rejection::invalid)?,
+        priority: task.priority.unwrap_or_default(),
+        timeouts: task.timeouts.unwrap_or_default().into(),
+        on_failure: task.on_part_failure.unwrap_or_default(),
+        dependencies: dependencies.collect::<Result<_, _>>()?,
+        labels: task.labels,
+        ephemeral: task.durability == Durability::Ephemeral,
+        approval: task.approval.map(|asked| points(asked, draw, now)).transpose()?,
+    })
+}
+
+/// The points of a task; where a person is asked at one, the approval has an id already.
+fn points(asked: api::task::Approval, draw: &mut Draw, now: Time) -> Result<Points, Error> {
+    Ok(Points {
+        before: approval_id(asked.before, draw, now)?,
+        after: approval_id(asked.after, draw, now)?,
+        terms: Terms {
+            expires: asked.expires,
+            on_timeout: asked.on_timeout,
+        },
+    })
+}
+
+/// The same points of another task: a person is asked anew.
+fn redrawn(points: Points, draw: &mut Draw, now: Time) -> Result<Points, Error> {
+    Ok(Points {
+        before: approval_id(points.before.is_some(), draw, now)?,
+        after: approval_id(points.after.is_some(), draw, now)?,
+        ..points
+    })
+}
+
+fn approval_id(asked: bool, draw: &mut Draw, now: Time) -> Result<Option<ApprovalId>, Error> {
+    let drawn = asked.then(|| draw.uuid(now)).transpose()?;
+    Ok(drawn.map(|uuid| ApprovalId::new(uuid, SHARD)))
+}
+
 fn idempotency(headers: &HeaderMap, body: &Body) -> Answer<Option<Idempotency>> {
     let Some(key) = headers.get("idempotency-key") else {
         return Ok(None);
@@ -147,7 +191,7 @@ fn idempotency(headers: &HeaderMap, body: &Body) -> Answer<Option<Idempotency>> 
 }
 
 /// The inputs as payloads. An artifact must be the crew's; its length and media type are those that it was stored with.
-fn inputs(driver: &Driver, tasks: &[api::task::NewTask], crew: Option<&str>) -> Answer<Vec<Payload>> {
+pub(super) fn inputs(driver: &Driver, tasks: &[api::task::NewTask], crew: Option<&str>) -> Answer<Vec<Payload>> {
     let read = |task: &api::task::NewTask| {
         let place = |message| Refusal::invalid(format!("`input` of `{}`: {message}", task.description));
         match content::from_json(&task.input).map_err(place)? {
@@ -384,6 +428,7 @@ pub(crate) async fn redrive(State(shared): State<Arc<Shared>>, Path(text): Path<
             id: TaskId::new(draw.uuid(now)?, SHARD),
             seed: draw.seed()?,
             by: ADMIN.to_owned(),
+            points: letter.points.map(|points| redrawn(points, draw, now)).transpose()?,
         })
     })?;
     let Reply::Submitted { tasks, .. } = decided.reply else {
