@@ -335,6 +335,7 @@ impl Host for World {
             number,
             call,
             child: Some(TaskId::new(memory.id(), 0)),
+            mail: None,
         });
         let Some(Reply::Step(reply)) = reply else {
             return StepReply::Fenced;

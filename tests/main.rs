@@ -48,6 +48,8 @@ mod kills;
 mod lifecycle;
 /// The log of a host: live, filtered, and under a flood.
 mod logs;
+/// Messages: who receives them, once and in order.
+mod messages;
 /// The lines of the README, typed.
 mod readme;
 /// What survives `kill -9`.

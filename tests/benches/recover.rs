@@ -93,6 +93,7 @@ fn write(data: &Path) -> u64 {
         number: 0,
         call: StepCall::Sleep { until: day },
         child: None,
+        mail: None,
     });
     let checkpoint = journal.shard.checkpoint();
     let position = Position(checkpoint.position);

@@ -93,6 +93,7 @@ fn ready_of(component: &'static [u8], slots: u32, change: impl FnOnce(&mut Limit
         word: GrantWord::free(),
         state: Size(0),
         children: 0,
+        messages: skep_rules::message::Topics::default(),
     };
     let identity = Identity {
         agent: AgentId::new(1, 0),

@@ -173,6 +173,7 @@ pub(crate) fn replay() -> Vec<Value> {
         word: GrantWord::free().with(Capability::State).with(Capability::Tasks),
         state: Size(1 << 20),
         children: 10,
+        messages: skep_rules::message::Topics::default(),
     };
     let identity = Identity {
         agent: AgentId::new(1, 0),

@@ -110,6 +110,9 @@ pub enum Kind {
     /// A dead letter was submitted anew; the detail is the new task.
     #[n(64)]
     TaskRedriven,
+    /// A message that was accepted is not received any more: its time is over, its retries are, or nobody listens; the detail is its id and subject.
+    #[n(80)]
+    MessageDead,
     /// A schedule was made.
     #[n(90)]
     ScheduleCreated,

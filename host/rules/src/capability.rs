@@ -27,6 +27,9 @@ pub enum Capability {
     /// Children, waits and time.
     #[n(5)]
     Tasks,
+    /// Messages of the crew.
+    #[n(6)]
+    Messages,
 }
 
 impl Capability {
@@ -38,6 +41,7 @@ impl Capability {
         Capability::Artifacts,
         Capability::State,
         Capability::Tasks,
+        Capability::Messages,
     ];
 
     /// The interface that gives it.
@@ -50,6 +54,7 @@ impl Capability {
             Capability::Artifacts => "skep:agent/artifacts",
             Capability::State => "skep:agent/state",
             Capability::Tasks => "skep:agent/tasks",
+            Capability::Messages => "skep:agent/messages",
         }
     }
 
@@ -63,6 +68,7 @@ impl Capability {
             Capability::Artifacts => "store and read blobs of its crew",
             Capability::State => "read and write the state of its crew",
             Capability::Tasks => "give work to its crew and wait for it",
+            Capability::Messages => "send messages to its crew",
         }
     }
 
@@ -80,6 +86,7 @@ impl Capability {
             Capability::Artifacts => "artifacts = \"10MiB\"",
             Capability::State => "state = { quota = \"1MiB\" }",
             Capability::Tasks => "tasks = { children = 100 }",
+            Capability::Messages => "messages = { send = [\"build.*\"] }",
         })
     }
 

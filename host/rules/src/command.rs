@@ -8,9 +8,10 @@ use crate::{
     approval::{Points, Ruling},
     crew::CrewManifest,
     grant::Ceiling,
-    id::{AgentId, ApprovalId, CrewId, Digest, Name, Role, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, Name, Role, TaskId},
     key::KeyId,
     lifecycle::{OnFailure, Request, Timeouts},
+    message::Letter,
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::{Outcome, Payload},
     plugin::Plugin,
@@ -178,6 +179,25 @@ pub enum Command {
         /// An id for what the step makes: for the child, with [`StepCall::Spawn`] of an input that the crew has; for what a person is asked.
         #[n(3)]
         child: Option<TaskId>,
+        /// Ids for a message, with [`StepCall::Send`] and [`StepCall::Request`] of a body that the crew has.
+        #[n(80)]
+        mail: Option<Mail>,
+    },
+    /// Send a message to a crew, on behalf of a principal.
+    #[n(80)]
+    SendMessage {
+        /// Which crew.
+        #[n(0)]
+        crew: CrewId,
+        /// What.
+        #[n(1)]
+        letter: Letter,
+        /// Ids for it.
+        #[n(2)]
+        mail: Mail,
+        /// The principal.
+        #[n(3)]
+        by: String,
     },
     /// Forget a plugin that no crew uses. That it was there, and its number, stay known.
     #[n(20)]
@@ -396,6 +416,17 @@ pub enum Command {
         #[n(2)]
         by: String,
     },
+}
+
+/// Ids drawn for a message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Mail {
+    /// Its own.
+    #[n(0)]
+    pub message: MessageId,
+    /// Those of its deliveries, as many as [`crate::state::State::receivers`] has.
+    #[n(1)]
+    pub deliveries: Vec<TaskId>,
 }
 
 /// What a person has agreed to when a plugin is installed; nothing unless said.

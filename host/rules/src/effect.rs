@@ -5,7 +5,7 @@ use crate::{
     agent::Phase,
     approval::Settled,
     crew_record::CrewPhase,
-    id::{AgentId, ApprovalId, CrewId, Digest, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, TaskId},
     quantity::Time,
     reason::Reason,
     seam::RunnerCommand,
@@ -60,6 +60,8 @@ pub enum Changed {
         /// Why it failed, or why its last attempt did.
         reason: Option<Reason>,
     },
+    /// A message was taken.
+    Message(MessageId),
     /// A person is asked something, has decided some of it, is asked once more, or it is over.
     Approval {
         /// Which.

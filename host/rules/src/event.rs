@@ -8,6 +8,7 @@ use crate::{
     crew_record::{Crew, CrewPhase},
     id::{AgentId, ApprovalId, CrewId, Digest, Name, TaskId},
     lease::Held,
+    message::Message,
     metadata::{Clock, Index, Publisher, Root, Rotation},
     plan::Payload,
     plugin::Plugin,
@@ -170,6 +171,9 @@ pub enum Event {
         #[n(0)]
         task: TaskId,
     },
+    /// A message was taken. Its deliveries are tasks, and follow.
+    #[n(80)]
+    MessageSent(#[n(0)] Box<Message>),
     /// A plugin is gone; its number stays known.
     #[n(20)]
     PluginRemoved {

@@ -8,10 +8,11 @@ use minicbor::{Decode, Encode};
 use crate::{
     approval::Approval,
     command::Command,
-    id::{ApprovalId, Digest, Name, TaskId},
+    id::{ApprovalId, CrewId, Digest, MessageId, Name, TaskId},
+    message::Source,
     quantity::Time,
     state::State,
-    step::Value,
+    step::{StepCall, Value},
     task::Task,
 };
 
@@ -32,8 +33,16 @@ pub enum Table {
     State,
     /// Older values: [`old_value_key`] to an encoded [`Replaced`]. Rows past their time may be swept.
     Replaced,
+    /// Messages: [`MessageId::to_bytes`] to an encoded [`crate::message::Kept`]. Rows past their time may be swept.
+    Messages,
     /// Approvals that are over: [`ApprovalId::to_bytes`] to an encoded [`Approval`].
     Approvals,
+}
+
+/// The idempotency key of a message. No key of a client has a zero byte.
+#[must_use]
+pub fn message_key(crew: CrewId, source: &Source, key: &str) -> String {
+    format!("\0{crew} {} {key}", source.key())
 }
 
 /// The key of a piece of a record: the task, the run, and the number of its first step.
@@ -95,6 +104,9 @@ pub struct Remembered {
     /// Forgotten after.
     #[n(2)]
     pub until: Time,
+    /// The message that it sent; the tasks are its deliveries then.
+    #[n(80)]
+    pub message: Option<MessageId>,
 }
 
 /// Rows that a command needs.
@@ -151,9 +163,25 @@ impl Command {
     #[must_use]
     pub fn needs(&self, state: &State) -> Needs {
         match self {
-            Command::Step { lease, call, .. } => state.crew_of(lease).map_or_else(Needs::default, |crew| {
-                crate::decide::step_needs(&crew.manifest.name, call)
-            }),
+            Command::Step { lease, call, .. } => match call {
+                StepCall::Send(letter) => Needs {
+                    idempotency: state
+                        .source_of(lease)
+                        .zip(letter.idempotency_key.as_deref())
+                        .map(|((crew, source), key)| message_key(crew, &source, key)),
+                    ..Needs::default()
+                },
+                call => state.crew_of(lease).map_or_else(Needs::default, |crew| {
+                    crate::decide::step_needs(&crew.manifest.name, call)
+                }),
+            },
+            Command::SendMessage { crew, letter, by, .. } => Needs {
+                idempotency: letter
+                    .idempotency_key
+                    .as_deref()
+                    .map(|key| message_key(*crew, &Source::Principal(by.clone()), key)),
+                ..Needs::default()
+            },
             Command::SubmitTasks { tasks, idempotency, .. } => Needs {
                 idempotency: idempotency.as_ref().map(|given| given.key.clone()),
                 tasks: tasks

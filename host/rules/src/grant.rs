@@ -10,6 +10,7 @@ use crate::{
     capability::{Capability, GrantWord},
     limits::{Limits, Tier, Wish},
     manifest::{Access, GuestPath, Manifest, StateWant, TasksWant, Wants},
+    message::Topics,
     metadata::{self, Publisher},
     quantity::Size,
     reason::Reason,
@@ -87,6 +88,11 @@ pub struct Effective {
     #[cbor(default)]
     #[serde(default)]
     pub children: u32,
+    /// Topics on which it may send messages, and those that it hears.
+    #[n(80)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub messages: Topics,
 }
 
 /// A grant that cannot be given, or an import without one.
@@ -159,6 +165,7 @@ pub fn effective(
         };
         return Err(Refused::new(Reason::CapabilityDenied, message));
     }
+    let topics = topics(wants.messages.as_ref(), grants.messages.as_ref())?;
     if wish.tier.is_some_and(|tier| tier > ceiling.tier) {
         let message = format!(
             "limits.tier passes the host's ceiling `{}`; raise `ceiling.tier` in host.toml",
@@ -183,7 +190,28 @@ pub fn effective(
         word: held.fold(GrantWord::free(), |word, capability| word.with(*capability)),
         state: granted.unwrap_or_default(),
         children: children.unwrap_or_default(),
+        messages: topics,
     })
+}
+
+/// The topics of a grant, if one of the plugin's own covers each.
+fn topics(wanted: Option<&Topics>, granted: Option<&Topics>) -> Result<Topics, Refused> {
+    let Some(granted) = granted else {
+        return Ok(Topics::default());
+    };
+    let refuse = |message| Err(Refused::new(Reason::CapabilityDenied, message));
+    let Some(wanted) = wanted else {
+        return refuse("grants.messages: the plugin does not want it; leave the key out".to_owned());
+    };
+    match wanted.beyond(granted).first() {
+        None => Ok(granted.clone()),
+        Some((send, topic)) => {
+            let list = if *send { "send" } else { "receive" };
+            refuse(format!(
+                "grants.messages.{list} has `{topic}`, which no topic that the plugin wants covers; leave it out or narrow it"
+            ))
+        }
+    }
 }
 
 /// One mount, if the plugin wants it, the crew has it and the ceiling allows it.

@@ -121,6 +121,8 @@ ids! {
     AgentId, "agent_", "an agent id (`agent_` and 32 hexadecimal digits)";
     /// A crew.
     CrewId, "crew_", "a crew id (`crew_` and 32 hexadecimal digits)";
+    /// A message.
+    MessageId, "message_", "a message id (`message_` and 32 hexadecimal digits)";
     /// What a person is asked.
     ApprovalId, "approval_", "an approval id (`approval_` and 32 hexadecimal digits)";
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     agent::{Agent, Phase},
     crew_record::{Crew, CrewPhase},
-    id::{AgentId, CrewId, Digest, Role, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, Role, TaskId},
     priority::Priority,
     quantity::Time,
     seam::Export,
@@ -49,7 +49,7 @@ impl Need {
                 except: task.executed_by,
                 ..Need::any(Export::Checker)
             },
-            export @ (Export::Executor | Export::Planner) => Need {
+            export @ (Export::Executor | Export::Planner | Export::Mailbox) => Need {
                 export,
                 agent: task.agent,
                 roles: task.roles.clone(),
@@ -116,6 +116,12 @@ pub(crate) struct Index {
     blocked: BTreeMap<TaskId, usize>,
     /// PENDING tasks whose dependencies have all ended, or one of them badly.
     pub(crate) ripe: BTreeSet<TaskId>,
+    /// Deliveries to an agent that have not ended.
+    mailboxes: BTreeMap<AgentId, usize>,
+    /// Those that are ordered by a key, in their order.
+    keyed: BTreeMap<(AgentId, String), Queue>,
+    /// Deliveries of a message that are in memory.
+    deliveries: BTreeMap<MessageId, usize>,
     /// How many children of a task have not ended.
     open_parts: BTreeMap<TaskId, usize>,
     /// WAITING tasks whose children have all ended.
@@ -290,7 +296,17 @@ impl Index {
     /// A task that is new to the index.
     pub(crate) fn accept_task(&mut self, task: &Task, tasks: &Tasks) {
         self.tasks_of.insert((task.crew, task.id));
+        if let Some(delivery) = &task.delivery {
+            *self.deliveries.entry(delivery.message).or_default() += 1;
+        }
         if !task.state.is_ended() {
+            if let (Some(delivery), Some(agent)) = (&task.delivery, task.agent) {
+                *self.mailboxes.entry(agent).or_default() += 1;
+                if let Some(key) = &delivery.key {
+                    let queue = self.keyed.entry((agent, key.clone())).or_default();
+                    queue.insert((task.order, task.id));
+                }
+            }
             *self.open_tree.entry(task.root).or_default() += 1;
             self.closed.remove(&task.root);
             if let Some(parent) = task.parent {
@@ -308,9 +324,10 @@ impl Index {
         self.block(task, tasks);
     }
 
-    /// What a PENDING task waits for.
+    /// What a PENDING task waits for. One that has a key waits for its place in its queue.
     fn block(&mut self, task: &Task, tasks: &Tasks) {
-        if task.state == TaskState::Pending {
+        let keyed = task.delivery.as_ref().is_some_and(|delivery| delivery.key.is_some());
+        if task.state == TaskState::Pending && !keyed {
             let open = |id: &&TaskId| tasks.get(id).is_none_or(|of| !of.state.is_ended());
             let left = task.dependencies.iter().filter(open).count();
             let bad = task
@@ -375,6 +392,9 @@ impl Index {
     /// What a task waits for that has moved, after it was added: one that was held may have missed something.
     pub(crate) fn watch(&mut self, task: &Task, tasks: &Tasks) {
         self.block(task, tasks);
+        if let Some(key) = order_of(task) {
+            self.next_keyed(&key, tasks);
+        }
         for part in task.parts().iter().filter_map(|id| tasks.get(id)) {
             if task.is_split() && ended_badly(part) {
                 self.doomed.entry(task.id).or_default().insert(part.id);
@@ -394,6 +414,22 @@ impl Index {
         }
     }
 
+    /// Deliveries to an agent that have not ended.
+    pub(crate) fn mailbox_of(&self, agent: AgentId) -> usize {
+        self.mailboxes.get(&agent).copied().unwrap_or(0)
+    }
+
+    /// The last delivery to an agent under a key that has not ended.
+    pub(crate) fn last_keyed(&self, agent: AgentId, key: &str) -> Option<TaskId> {
+        let queue = self.keyed.get(&(agent, key.to_owned()))?;
+        queue.last().map(|(_, task)| *task)
+    }
+
+    /// Whether a delivery of a message is in memory.
+    pub(crate) fn is_delivered(&self, message: MessageId) -> bool {
+        self.deliveries.contains_key(&message)
+    }
+
     /// Whether a live task depends on this one.
     pub(crate) fn is_depended_on(&self, task: TaskId) -> bool {
         self.dependents.contains_key(&task)
@@ -401,6 +437,19 @@ impl Index {
 
     /// What follows for others from the end of a task.
     pub(crate) fn end_task(&mut self, task: &Task, tasks: &Tasks) {
+        if let (Some(delivery), Some(agent)) = (&task.delivery, task.agent) {
+            take_one(&mut self.mailboxes, agent);
+            if let Some(key) = &delivery.key {
+                let key = (agent, key.clone());
+                if let Some(queue) = self.keyed.get_mut(&key) {
+                    queue.remove(&(task.order, task.id));
+                    if queue.is_empty() {
+                        self.keyed.remove(&key);
+                    }
+                }
+                self.next_keyed(&key, tasks);
+            }
+        }
         for dependency in &task.dependencies {
             if let Some(dependents) = self.dependents.get_mut(dependency) {
                 dependents.remove(&task.id);
@@ -435,10 +484,22 @@ impl Index {
         self.examine(task.root, tasks);
     }
 
+    /// The first delivery of a key can be received.
+    fn next_keyed(&mut self, key: &(AgentId, String), tasks: &Tasks) {
+        let first = self.keyed.get(key).and_then(|queue| queue.first());
+        let waits = |id: &TaskId| tasks.get(id).is_some_and(|task| task.state == TaskState::Pending);
+        if let Some((_, first)) = first.filter(|(_, id)| waits(id)) {
+            self.ripe.insert(*first);
+        }
+    }
+
     /// A task that leaves memory.
     pub(crate) fn forget_task(&mut self, task: &Task) {
         self.tasks_of.remove(&(task.crew, task.id));
         self.closed.remove(&task.id);
+        if let Some(delivery) = &task.delivery {
+            take_one(&mut self.deliveries, delivery.message);
+        }
     }
 
     /// A child ended of which its parent may wait.
@@ -475,6 +536,11 @@ fn ended_badly(task: &Task) -> bool {
     task.state.is_ended() && task.state != TaskState::Completed && !task.optional
 }
 
+/// What a delivery is ordered by.
+fn order_of(task: &Task) -> Option<(AgentId, String)> {
+    task.agent.zip(task.delivery.as_ref()?.key.clone())
+}
+
 /// What a run waits for, while nobody holds it up.
 fn waiting(task: &Task) -> Option<&Wait> {
     task.wait.as_ref().filter(|_| task.state == TaskState::Waiting)
@@ -485,7 +551,15 @@ fn times(task: &Task) -> impl Iterator<Item = Time> + use<> {
     let ack = task.held.as_ref().and_then(crate::lease::Held::ack_by);
     let wait = waiting(task).and_then(|wait| wait.until);
     let asks = task.asks.map(|asks| asks.until);
-    let all = [ack, task.not_before, wait, asks, task.start_by(), task.close_by()];
+    let all = [
+        ack,
+        task.not_before,
+        wait,
+        asks,
+        task.start_by(),
+        task.close_by(),
+        task.expires(),
+    ];
     all.into_iter().flatten()
 }
 

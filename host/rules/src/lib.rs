@@ -23,6 +23,7 @@ pub mod lease;
 pub mod lifecycle;
 pub mod limits;
 pub mod manifest;
+pub mod message;
 pub mod metadata;
 pub mod observed;
 mod once;

@@ -158,6 +158,14 @@ impl Request {
     pub fn legal(task: &Task) -> &'static [&'static str] {
         match (task.state, task.hold) {
             (state, _) if state.is_ended() => &[],
+            // A message has a time by which it is received, those behind it wait for it, and how often it comes is its type's to say.
+            (TaskState::RetryWait, _) if task.delivery.is_some() => {
+                &["cancel", "retry", "reprioritise", "override_result"]
+            }
+            (TaskState::Paused, _) if task.delivery.is_some() => {
+                &["cancel", "resume", "reprioritise", "override_result"]
+            }
+            _ if task.delivery.is_some() => &["cancel", "reprioritise", "override_result"],
             // It waits already; when it is answered it goes on, unless it is told not to.
             (TaskState::AwaitingApproval | TaskState::Blocked, _) => &["cancel", "reprioritise", "override_result"],
             (TaskState::RetryWait, _) => &["cancel", "retry", "pause", "reprioritise", "override_result"],

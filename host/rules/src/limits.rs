@@ -190,6 +190,24 @@ pub const PARK: Millis = Millis(2_000);
 /// Of the runner's slots, one in so many may hold an instance that waits: they are the first to go.
 pub const PARKED_SHARE: u32 = 4;
 
+/// A subject of a message or a topic: it stands on one line of a sheet.
+pub const MAX_SUBJECT_BYTES: usize = 256;
+/// Names of a subject: what is compared with each topic of a crew when a message is sent.
+pub const MAX_SUBJECT_NAMES: usize = 16;
+/// Topics that one agent may send on, and as many that it may hear: a list that a person reads before approving it.
+pub const MAX_TOPICS: usize = 64;
+/// A partition key, an idempotency key or a correlation of a message: what names a thing, and no more.
+pub const MAX_KEY_BYTES: usize = 128;
+/// The longest that a message may be delivered: for so long it is kept, and idempotency keys are remembered.
+pub const MAX_MESSAGE_TTL: Millis = IDEMPOTENCY;
+/// How long a question or a late answer may be delivered unless its sender says otherwise: whoever asked waits.
+pub const QUERY_TTL: Millis = Millis(5_000);
+/// Deliveries of one message: one decision makes them, and their records travel in one frame.
+pub const MAX_RECEIVERS: usize = 1_000;
+/// Deliveries to one agent that have not ended; what would be one more is refused to its sender.
+pub const MAX_MAILBOX: usize = 1_000;
+/// The answer to a request: what a step can record inline without making frames slow.
+pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Schedules of one host: each keeps its template in memory.
 pub const MAX_SCHEDULES: usize = 1_000;
 /// The task that a schedule submits, encoded: a thousand of them take 64 MiB, and several firings fit in one decision.

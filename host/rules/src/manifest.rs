@@ -12,8 +12,9 @@ use crate::{
     id::{PluginName, Role},
     limits::{
         MAX_HTTP_WANTS, MAX_MANIFEST_BYTES, MAX_MOUNTS, MAX_PLAN_NODES, MAX_ROLES, MAX_STATE_QUOTA, MAX_TEXT_BYTES,
-        Wish,
+        MAX_TOPICS, Wish,
     },
+    message::Topics,
     quantity::Size,
 };
 
@@ -176,6 +177,10 @@ pub struct Wants {
     #[n(5)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<TasksWant>,
+    /// Topics on which it sends messages, and those that it hears.
+    #[n(80)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Topics>,
 }
 
 /// `state = { quota = "1MiB" }`
@@ -355,6 +360,14 @@ impl Wants {
             let message = format!("at most {MAX_PLAN_NODES}");
             return Err(Error::value(format!("{key}.tasks.children"), message));
         }
+        if let Some(topics) = &self.messages {
+            for (name, list) in [("send", &topics.send), ("receive", &topics.receive)] {
+                if list.len() > MAX_TOPICS {
+                    let message = format!("at most {MAX_TOPICS} topics");
+                    return Err(Error::value(format!("{key}.messages.{name}"), message));
+                }
+            }
+        }
         match self.files.iter().find(|want| !seen.insert(&want.mount)) {
             Some(twice) => Err(Error::value(
                 format!("{key}.files"),
@@ -372,6 +385,7 @@ impl Wants {
             Capability::Artifacts => self.artifacts > Size(0),
             Capability::State => self.state.is_some(),
             Capability::Tasks => self.tasks.is_some(),
+            Capability::Messages => self.messages.is_some(),
         }
     }
 }

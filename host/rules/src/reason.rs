@@ -99,6 +99,9 @@ reasons! {
     61 StaleRevision "stale-revision": "The record has changed since it was read.", "Read it again and decide anew.";
     62 PreconditionRequired "precondition-required": "A change of a record must say which revision of it was read.", "Send the `ETag` of the answer that you read as `If-Match`.";
     63 Paused "paused": "A person paused it.", "`skep task resume` lets it go on.";
+    80 NoListener "no-listener": "Nobody who could receive the message listens to its subject.", "Look at who has a mailbox and which topics `grants.messages.receive` has.";
+    81 MessageExpired "message-expired": "The message was not received before its time was over.", "Send it with a longer time to live, or look at what its receiver waits for.";
+    82 UnsupportedVersion "unsupported-version": "The message has a version of the envelope that this host does not speak.", "Send it as version 1.0, or update Skep.";
     100 Rejected "rejected": "A person was asked and said no.", "Read the remark in `skep approval show`; submit the task again when what stood against it is gone.";
     101 ApprovalExpired "approval-expired": "A person was asked and did not decide in time.", "Ask again, with more time (`expires`) or with `onTimeout: escalate`; open questions are in `skep approval ls`.";
     102 SelfApproval "self-approval": "Whoever wants something approved cannot be the one who approves it.", "Have somebody else decide; `[approvals] by_requester = true` in the crew manifest allows it.";

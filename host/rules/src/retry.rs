@@ -140,6 +140,7 @@ pub(crate) fn may_help(reason: Reason) -> bool {
             | Reason::UnsupportedImport
             | Reason::CompileLimit
             | Reason::NotAComponent
+            | Reason::MessageExpired
     )
 }
 

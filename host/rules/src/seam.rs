@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     grant::Effective,
     id::{AgentId, CrewId, Digest, TaskId},
+    message::Message,
     plan::{Artifact, Outcome, Payload},
     quantity::{Fuel, Millis, Size, Time},
     reason::Reason,
@@ -51,9 +52,16 @@ pub enum Call {
         #[n(0)]
         result: Payload,
     },
+    /// `mailbox.receive`
+    #[n(80)]
+    Receive {
+        /// What is received.
+        #[n(0)]
+        message: Box<Message>,
+    },
 }
 
-/// The three things that a component can export, in the order of the bits of [`Exports`].
+/// The things that a component can export, in the order of the bits of [`Exports`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "kebab-case")]
@@ -67,11 +75,14 @@ pub enum Export {
     /// `skep:agent/checker`
     #[n(2)]
     Checker,
+    /// `skep:agent/mailbox`
+    #[n(80)]
+    Mailbox,
 }
 
 impl Export {
     /// All of them.
-    pub const ALL: &[Export] = &[Export::Executor, Export::Planner, Export::Checker];
+    pub const ALL: &[Export] = &[Export::Executor, Export::Planner, Export::Checker, Export::Mailbox];
 
     /// The interface.
     #[must_use]
@@ -80,6 +91,7 @@ impl Export {
             Export::Executor => "skep:agent/executor",
             Export::Planner => "skep:agent/planner",
             Export::Checker => "skep:agent/checker",
+            Export::Mailbox => "skep:agent/mailbox",
         }
     }
 }

@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     approval::Request,
-    id::{Digest, Role, TaskId},
+    id::{Digest, MessageId, Role, TaskId},
+    message::Letter,
     plan::{Artifact, Payload},
     quantity::{Millis, Time},
     reason::Reason,
@@ -133,6 +134,12 @@ pub enum StepCall {
         #[n(3)]
         refused: Option<Reason>,
     },
+    /// Send a message.
+    #[n(80)]
+    Send(#[n(0)] Letter),
+    /// Send a question and wait for its answer.
+    #[n(81)]
+    Request(#[n(0)] Letter),
     /// Ask a person to allow something.
     #[n(100)]
     AskApproval(#[n(0)] Request),
@@ -215,6 +222,12 @@ pub enum StepResult {
     /// An artifact was stored, or a piece of it read: this one.
     #[n(9)]
     Artifact(#[n(0)] Digest),
+    /// A message was taken.
+    #[n(80)]
+    Sent(#[n(0)] MessageId),
+    /// A request was answered; at most [`crate::limits::MAX_ANSWER_BYTES`].
+    #[n(81)]
+    Answered(#[n(0)] Payload),
     /// What a person has decided, in the order of the items.
     #[n(100)]
     Decided(#[n(0)] Vec<Decided>),
@@ -348,6 +361,8 @@ names! {
     9 Directive "heartbeat.beat";
     10 PutArtifact "artifacts.finish";
     11 ReadArtifact "artifacts.read";
+    80 Send "messages.send";
+    81 Request "messages.request";
     100 AskApproval "tasks.ask-approval";
     101 RaiseBlocker "tasks.raise-blocker";
 }
@@ -369,6 +384,8 @@ impl StepCall {
             StepCall::Directive { .. } => StepName::Directive,
             StepCall::PutArtifact(_) => StepName::PutArtifact,
             StepCall::ReadArtifact { .. } => StepName::ReadArtifact,
+            StepCall::Send(_) => StepName::Send,
+            StepCall::Request(_) => StepName::Request,
             StepCall::AskApproval(_) => StepName::AskApproval,
             StepCall::RaiseBlocker { .. } => StepName::RaiseBlocker,
         }

@@ -16,6 +16,7 @@ use crate::{
     lease::Held,
     lifecycle::{Hold, OnFailure, Past, Timeouts},
     limits::MAX_TEXT_BYTES,
+    message::Delivery,
     plan::Payload,
     priority::Priority,
     quantity::{Fuel, Size, Time},
@@ -388,6 +389,9 @@ pub struct Task {
     /// Why it is PAUSED, where that says how it goes on.
     #[n(61)]
     pub hold: Option<Hold>,
+    /// It hands a message to a mailbox.
+    #[n(80)]
+    pub delivery: Option<Delivery>,
     /// Where it is not to go on without a person's word.
     #[n(66)]
     pub points: Option<Points>,
@@ -420,6 +424,9 @@ pub struct Wait {
     /// Until when.
     #[n(3)]
     pub until: Option<Time>,
+    /// The delivery of its request, where it waits for an answer.
+    #[n(80)]
+    pub request: Option<TaskId>,
 }
 
 impl Task {
@@ -428,6 +435,7 @@ impl Task {
     pub fn export(&self) -> Export {
         match self.state {
             TaskState::Verifying => Export::Checker,
+            _ if self.delivery.is_some() => Export::Mailbox,
             _ if self.plan => Export::Planner,
             _ => Export::Executor,
         }
@@ -457,6 +465,14 @@ impl Task {
         self.state == TaskState::Waiting && self.wait.is_none()
     }
 
+    /// When it is too late to begin it: a message that nobody has begun to receive.
+    #[must_use]
+    pub fn expires(&self) -> Option<Time> {
+        let waits = matches!(self.state, TaskState::Pending | TaskState::Ready | TaskState::RetryWait);
+        let delivery = self.delivery.as_ref().filter(|_| waits && self.steps == 0);
+        delivery.map(|delivery| delivery.expires)
+    }
+
     /// The seed of this run: each has its own.
     #[must_use]
     pub fn run_seed(&self) -> u64 {
@@ -467,10 +483,10 @@ impl Task {
     }
 
     /// What becomes of it when its attempts are used up. A person can be waited for only where one has asked for it, and where it outlives the
-    /// host.
+    /// host; for a message nobody waits, and those behind it do not wait either.
     #[must_use]
     pub fn on_exhausted(&self) -> OnExhausted {
-        let own = self.parent.is_none() && !self.ephemeral;
+        let own = self.parent.is_none() && !self.ephemeral && self.delivery.is_none();
         let usual = if own { OnExhausted::Pause } else { OnExhausted::Fail };
         self.retry.on_exhausted.unwrap_or(usual)
     }

@@ -16,6 +16,7 @@ use crate::{
     http::{Host, HttpWant, Method, Methods, PathPrefix},
     limits::{Limits, Tier},
     manifest::{Access, FileWant, GuestPath, Manifest, StateWant, TasksWant, Wants},
+    message::{Topic, Topics},
     quantity::{Fuel, Millis, Size},
 };
 
@@ -93,6 +94,20 @@ pub enum Widening {
         from: Option<TasksWant>,
         /// Now.
         to: TasksWant,
+    },
+    /// A topic on which it did not send messages before.
+    Send {
+        /// The topics of before.
+        from: BTreeSet<Topic>,
+        /// The one that they do not cover.
+        to: Topic,
+    },
+    /// A topic that it did not hear before.
+    Receive {
+        /// The topics of before.
+        from: BTreeSet<Topic>,
+        /// The one that they do not cover.
+        to: Topic,
     },
     /// A larger tier, and with it all the limits that no manifest names.
     Tier {
@@ -279,6 +294,24 @@ fn durable(before: &Wants, after: &Wants, found: &mut Vec<Widening>) {
     found.extend(state.map(|to| Widening::State { from: before.state, to }));
     let tasks = after.tasks.filter(|_| after.tasks > before.tasks);
     found.extend(tasks.map(|to| Widening::Tasks { from: before.tasks, to }));
+    messages(before.messages.as_ref(), after.messages.as_ref(), found);
+}
+
+/// A topic is compared with those of before one by one. Several narrow ones together may have all subjects of a wide one and are not seen to: a person
+/// is asked once too often, never once too rarely.
+fn messages(before: Option<&Topics>, after: Option<&Topics>, found: &mut Vec<Widening>) {
+    let none = Topics::default();
+    let (before, after) = (before.unwrap_or(&none), after.unwrap_or(&none));
+    found.extend(before.beyond(after).into_iter().map(|(send, to)| match send {
+        true => Widening::Send {
+            from: before.send.clone(),
+            to: to.clone(),
+        },
+        false => Widening::Receive {
+            from: before.receive.clone(),
+            to: to.clone(),
+        },
+    }));
 }
 
 /// The limits under which a plugin runs where nobody narrows them.
@@ -349,6 +382,8 @@ impl Widening {
             Widening::Artifacts { to, .. } => format!("{to} of artifacts per attempt"),
             Widening::State { to, .. } => to.to_string(),
             Widening::Tasks { to, .. } => to.to_string(),
+            Widening::Send { to, .. } => format!("send messages to its crew on {to}"),
+            Widening::Receive { to, .. } => format!("receive messages of its crew on {to}"),
             Widening::Tier { to, .. } => format!("the tier `{to}`"),
             Widening::Memory { to, .. } => format!("{to} of memory"),
             Widening::Fuel { to, .. } => format!("{to} of fuel per attempt"),
@@ -385,6 +420,10 @@ impl Widening {
                 None => "none".to_owned(),
                 Some(TasksWant { children: 0 }) => "wait only".to_owned(),
                 Some(TasksWant { children }) => children.to_string(),
+            },
+            Widening::Send { from, .. } | Widening::Receive { from, .. } => match from.is_empty() {
+                true => "none".to_owned(),
+                false => list(from),
             },
             Widening::Tier { from, .. } => from.to_string(),
             Widening::Memory { from, .. } => from.to_string(),

@@ -11,6 +11,7 @@ pub(crate) mod imports {
             "skep:agent/tasks.await": async | trappable,
             "skep:agent/tasks.sleep-until": async | trappable,
             "skep:agent/tasks.continue": async | trappable,
+            "skep:agent/messages.request": async | trappable,
             "skep:agent/tasks.ask-approval": async | trappable,
             "skep:agent/tasks.raise-blocker": async | trappable,
             default: trappable,
@@ -19,7 +20,7 @@ pub(crate) mod imports {
     });
 }
 
-pub(crate) use imports::skep::agent::{artifacts, context, heartbeat, log, state, tasks, types};
+pub(crate) use imports::skep::agent::{artifacts, context, heartbeat, log, messages, state, tasks, types};
 
 macro_rules! agents {
     ($($name:ident $world:literal;)*) => {$(
@@ -36,6 +37,7 @@ macro_rules! agents {
                     "skep:agent/artifacts": crate::bindings::imports::skep::agent::artifacts,
                     "skep:agent/state": crate::bindings::imports::skep::agent::state,
                     "skep:agent/tasks": crate::bindings::imports::skep::agent::tasks,
+                    "skep:agent/messages": crate::bindings::imports::skep::agent::messages,
                 },
             });
         }
@@ -46,8 +48,10 @@ agents! {
     executor_agent "executor-agent";
     planner_agent "planner-agent";
     checker_agent "checker-agent";
+    mailbox_agent "mailbox-agent";
 }
 
 pub(crate) use checker_agent::exports::skep::agent::checker;
 pub(crate) use executor_agent::exports::skep::agent::executor;
+pub(crate) use mailbox_agent::exports::skep::agent::mailbox;
 pub(crate) use planner_agent::exports::skep::agent::planner;

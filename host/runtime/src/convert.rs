@@ -102,6 +102,15 @@ pub(crate) fn checked(returned: Result<checker::Verdict, types::Failure>) -> Out
     }
 }
 
+/// What `receive` returned. Nothing is an empty answer.
+pub(crate) fn received(returned: Result<Option<types::Payload>, types::Failure>) -> Result<Outcome, Error> {
+    match returned {
+        Ok(Some(answer)) => payload(answer).map(Outcome::Done),
+        Ok(None) => Ok(Outcome::Done(Payload::Inline(Vec::new()))),
+        Err(failure) => Ok(failed(failure)),
+    }
+}
+
 fn failed(failure: types::Failure) -> Outcome {
     Outcome::Failed {
         message: escape(failure.message.as_bytes(), MAX_TEXT_BYTES),

@@ -22,7 +22,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, component::Instance};
 
 use crate::{
     Host,
-    caps::{artifacts, base::Base, clocks::Clock, environment},
+    caps::{artifacts, base::Base, clocks::Clock, environment, messages},
     control::Control,
     convert,
     ctx::{Ctx, Grants},
@@ -144,12 +144,13 @@ impl Prepared {
     /// Begins an attempt that has so many steps on its record, if it has one. Nothing runs before [`Attempt::run`].
     #[must_use]
     pub fn begin(self: &Arc<Self>, control: Arc<Control>, call: Call, task: TaskView, recorded: u64) -> Attempt {
+        let asked = Clock::start();
         let steps = match task.records {
             true => Steps::of(self.host.clone(), control.clone(), task.began, recorded),
             false => Steps::default(),
         };
         Attempt {
-            body: Box::pin(self.clone().body(control.clone(), call, task, steps.clone())),
+            body: Box::pin(self.clone().body(control.clone(), call, task, steps.clone(), asked)),
             prepared: self.clone(),
             control,
             steps,
@@ -168,9 +169,21 @@ impl Prepared {
         }
     }
 
-    async fn body(self: Arc<Self>, control: Arc<Control>, call: Call, task: TaskView, steps: Steps) -> Ended {
+    /// `asked` says since when it is to begin.
+    async fn body(
+        self: Arc<Self>,
+        control: Arc<Control>,
+        call: Call,
+        task: TaskView,
+        steps: Steps,
+        asked: Clock,
+    ) -> Ended {
         let mut began = Clock::start();
         let attempt = task.attempt;
+        if is_late(&call, &task, &steps, asked.elapsed()) {
+            let message = "its time was over before an instance could begin to receive it";
+            return self.stillborn(Stop::new(Reason::MessageExpired, message).into(), began);
+        }
         // Outlives the store.
         let mut workspace = None;
         let mut store = match self.store(&control, attempt, task.seed, steps.clone(), &mut workspace) {
@@ -341,6 +354,7 @@ impl Prepared {
 
     async fn call(&self, store: &mut Store<Ctx>, call: Call, task: TaskView) -> wasmtime::Result<Outcome> {
         let linked = &*self.linked;
+        let delivery = task.attempt;
         let task = convert::task(store.data().control.lease(), task);
         let instance = self.instantiate(&mut *store).await?;
         let outcome = match call {
@@ -372,8 +386,25 @@ impl Prepared {
                         .await?,
                 ))
             }
+            Call::Receive { message } => {
+                let guest = linked
+                    .mailbox
+                    .as_ref()
+                    .ok_or_else(|| lacks(Export::Mailbox))?
+                    .load(&mut *store, &instance)?;
+                let message = messages::received(*message, delivery);
+                convert::received(guest.call_receive(&mut *store, &message).await?)
+            }
         };
         Ok(outcome?)
+    }
+}
+
+/// Whether a message has waited here past its time, after the host had found it in time. What was begun before goes on.
+fn is_late(call: &Call, task: &TaskView, steps: &Steps, waited: Duration) -> bool {
+    match call {
+        Call::Receive { message } => !steps.are_given() && messages::is_late(message, task.began, millis(waited)),
+        _ => false,
     }
 }
 

@@ -24,7 +24,16 @@ use crate::escape::escape;
 pub const MANIFEST_SECTION: &str = "skep:manifest";
 
 /// The interfaces of `skep:agent` that a component may import; the version is 0.1.
-const OURS: &[&str] = &["types", "log", "heartbeat", "context", "artifacts", "state", "tasks"];
+const OURS: &[&str] = &[
+    "types",
+    "log",
+    "heartbeat",
+    "context",
+    "artifacts",
+    "state",
+    "tasks",
+    "messages",
+];
 /// The packages of WASI 0.2 that are linked for every component, because standard libraries import them unasked.
 const WASI: &[&str] = &["cli", "io", "clocks", "random", "filesystem", "sockets"];
 
@@ -77,7 +86,7 @@ pub fn read(bytes: &[u8]) -> Result<Plugin, Refused> {
     if scan.exports.is_empty() {
         return Err(refuse(
             Reason::NotAComponent,
-            "the component exports none of skep:agent/executor, skep:agent/planner and skep:agent/checker (version 0.1), so there is nothing to \
+            "the component exports none of skep:agent/executor, skep:agent/planner, skep:agent/checker and skep:agent/mailbox (version 0.1), so there is nothing to \
              call; export one of them, for example with `skep_sdk::executor!`",
         ));
     }

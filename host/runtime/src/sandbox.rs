@@ -54,6 +54,7 @@ pub(crate) struct Linked {
     pub(crate) executor: Option<bindings::executor::GuestIndices>,
     pub(crate) planner: Option<bindings::planner::GuestIndices>,
     pub(crate) checker: Option<bindings::checker::GuestIndices>,
+    pub(crate) mailbox: Option<bindings::mailbox::GuestIndices>,
     needs: Needs,
 }
 
@@ -72,6 +73,7 @@ impl Linked {
             (Export::Executor, self.executor.is_some()),
             (Export::Planner, self.planner.is_some()),
             (Export::Checker, self.checker.is_some()),
+            (Export::Mailbox, self.mailbox.is_some()),
         ];
         found
             .into_iter()
@@ -297,6 +299,7 @@ fn link(engine: &Engine, component: &Component, word: GrantWord) -> Result<Linke
         executor: None,
         planner: None,
         checker: None,
+        mailbox: None,
         needs: Needs::of(component)?,
         pre,
     };
@@ -315,10 +318,14 @@ fn link(engine: &Engine, component: &Component, word: GrantWord) -> Result<Linke
                 let found = bindings::checker::GuestIndices::new(pre).map_err(|error| typed(export, error))?;
                 linked.checker = Some(found);
             }
+            Export::Mailbox => {
+                let found = bindings::mailbox::GuestIndices::new(pre).map_err(|error| typed(export, error))?;
+                linked.mailbox = Some(found);
+            }
         }
     }
     if linked.exports().is_empty() {
-        let message = "the component exports none of skep:agent/executor, skep:agent/planner and skep:agent/checker (version 0.1)";
+        let message = "the component exports none of skep:agent/executor, skep:agent/planner, skep:agent/checker and skep:agent/mailbox (version 0.1)";
         return Err(refuse(Reason::NotAComponent, message));
     }
     Ok(linked)

@@ -476,6 +476,7 @@ pub(crate) fn effective(change: impl FnOnce(&mut Limits)) -> Effective {
         word: GrantWord::free(),
         state: Size(0),
         children: 0,
+        messages: skep_rules::message::Topics::default(),
     }
 }
 

@@ -117,6 +117,9 @@ pub(crate) enum Command {
     /// The state of crews: what their agents remember
     #[command(subcommand)]
     State(commands::state::Command),
+    /// Messages of crews
+    #[command(subcommand)]
+    Message(commands::message::Command),
     /// Show what agents write and what the host decides and refuses
     Logs(commands::logs::Args),
     /// Tasks that are submitted again and again
@@ -192,7 +195,7 @@ impl Exit {
     /// The exit code of a refusal or failure that carries a reason code.
     pub(crate) fn of(reason: Reason) -> Exit {
         match reason {
-            Reason::NotFound => Exit::NotFound,
+            Reason::NotFound | Reason::NoListener => Exit::NotFound,
             Reason::IllegalTransition
             | Reason::Conflict
             | Reason::IdempotencyMismatch
@@ -223,6 +226,7 @@ impl Exit {
             | Reason::Revoked
             | Reason::CeilingExceeded
             | Reason::InvalidMetadata
+            | Reason::UnsupportedVersion
             | Reason::UnsupportedHost => Exit::Invalid,
             Reason::ApprovalRequired | Reason::FirstContact => Exit::Waiting,
             Reason::FuelExhausted
@@ -243,7 +247,7 @@ impl Exit {
             | Reason::Verify
             | Reason::Rejected
             | Reason::Error => Exit::TaskFailed,
-            Reason::DeadlineExceeded | Reason::TimedOut => Exit::TimedOut,
+            Reason::DeadlineExceeded | Reason::TimedOut | Reason::MessageExpired => Exit::TimedOut,
             Reason::RateLimited
             | Reason::Fenced
             | Reason::Overloaded

@@ -13,15 +13,16 @@ use std::{
 };
 
 use skep_rules::{
-    command::Command,
+    command::{Command, Mail},
     decide::Reply,
     effect::{Changed, Notice},
     facts::{self, Facts, Remembered, Replaced, record_key},
-    id::{Digest, TaskId},
+    id::{Digest, MessageId, TaskId},
     limits::{
         CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, LOG_AGE, LOG_MEMORY_PIECES, MAX_RIDERS,
         RECORD_PAGE_BYTES,
     },
+    message::Kept,
     plan::Payload,
     quantity::Time,
     reason::Reason,
@@ -59,6 +60,8 @@ pub(crate) const STATE: Table = Table::new("state");
 pub(crate) const APPROVALS: Table = Table::new("approvals");
 /// Its older values, see [`facts::Table::Replaced`].
 pub(crate) const REPLACED: Table = Table::new("replaced");
+/// Messages, see [`facts::Table::Messages`].
+pub(crate) const MESSAGES: Table = Table::new("messages");
 /// Rows with an end of their time that are looked at per checkpoint and table: some hundred microseconds under the shard's lock.
 const SWEPT_ROWS: usize = 1_000;
 /// Blobs of a crew: the crew's id and the digest to an encoded artifact.
@@ -288,13 +291,31 @@ impl Driver {
     }
 
     /// Takes a step of an attempt. Its answer is on record when this returns, durable or not: if it is lost, so is the attempt that knows it.
-    pub(crate) fn step(&self, lease: Lease, number: u64, call: StepCall, child: bool) -> Result<StepReply, Error> {
+    /// `ids` says whether ids are to be drawn for what it makes.
+    pub(crate) fn step(&self, lease: Lease, number: u64, call: StepCall, ids: bool) -> Result<StepReply, Error> {
         // Also what only reads: its answer grows the record, and an agent that goes on for ever would fill the disk.
         if self.low_space.load(Ordering::Relaxed) {
             return Ok(StepReply::Refused(Reason::Overloaded));
         }
-        let decided = self.decide(Vec::new(), |_, draw, now| {
-            let child = match child {
+        let decided = self.decide(Vec::new(), |state, draw, now| {
+            let receivers = match &call {
+                _ if !ids => None,
+                StepCall::Send(letter) => Some((letter, false)),
+                StepCall::Request(letter) => Some((letter, true)),
+                _ => None,
+            };
+            let crew = state.crew_of(&lease).map(|crew| crew.id);
+            let mail = receivers.zip(crew).map(|((letter, one), crew)| {
+                let receivers = state.receivers(crew, letter, one).len();
+                let deliveries =
+                    (0..receivers).map(|_| -> Result<TaskId, Error> { Ok(TaskId::new(draw.uuid(now)?, SHARD)) });
+                Ok::<_, Error>(Mail {
+                    deliveries: deliveries.collect::<Result<_, _>>()?,
+                    message: MessageId::new(draw.uuid(now)?, SHARD),
+                })
+            });
+            let mail = mail.transpose()?;
+            let child = match ids && call.makes() {
                 true => Some(TaskId::new(draw.uuid(now)?, SHARD)),
                 false => None,
             };
@@ -303,6 +324,7 @@ impl Driver {
                 number,
                 call,
                 child,
+                mail,
             })
         })?;
         Ok(match decided.reply {
@@ -734,7 +756,8 @@ impl Driver {
         self.sweep(core, LOGS, |row| {
             Ok(decode::<StoredLog>(row)?.ended_at.after(LOG_AGE) < now)
         })?;
-        self.sweep(core, REPLACED, |row| Ok(decode::<Replaced>(row)?.until < now))
+        self.sweep(core, REPLACED, |row| Ok(decode::<Replaced>(row)?.until < now))?;
+        self.sweep(core, MESSAGES, |row| Ok(decode::<Kept>(row)?.until < now))
     }
 
     /// Looks through a part of a table for rows past their time: each checkpoint takes up where the last one stopped, so that the table stays near
@@ -868,6 +891,7 @@ fn table_of(table: facts::Table) -> Table {
         facts::Table::Steps => STEPS,
         facts::Table::State => STATE,
         facts::Table::Replaced => REPLACED,
+        facts::Table::Messages => MESSAGES,
         facts::Table::Approvals => APPROVALS,
     }
 }

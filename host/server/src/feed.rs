@@ -115,6 +115,7 @@ fn event((position, index): Place, notice: &Notice) -> Event {
         task: None,
         agent: None,
         plugin: None,
+        message: None,
         approval: None,
         reason: None,
     };
@@ -124,6 +125,11 @@ fn event((position, index): Place, notice: &Notice) -> Event {
         Changed::Crew(phase) => {
             event.kind = Kind::Crew;
             event.to = crate::read::crew_phase(*phase).to_owned();
+        }
+        Changed::Message(message) => {
+            event.kind = Kind::Message;
+            event.to = "sent".to_owned();
+            event.message = Some(*message);
         }
         Changed::Agent { agent, phase } => {
             event.kind = Kind::Agent;

@@ -149,19 +149,23 @@ fn refusal(error: &Error) -> Reason {
     }
 }
 
-/// Takes a step. A child whose input is an artifact that the crew does not have, as the agent says it is, is refused on record.
+/// Takes a step. A child or a message with an artifact that the crew does not have, as the agent says it is, is refused on record.
 fn step(driver: &Driver, lease: Lease, number: u64, call: StepCall) -> Result<StepReply, Error> {
-    let child = match &call {
-        StepCall::Spawn(child) => match &child.input {
-            Payload::Inline(_) => true,
-            Payload::Artifact(named) => match crew_of(driver, lease)? {
-                Some(crew) => artifact(driver, crew, named.digest)?.as_ref() == Some(named),
-                None => return Ok(StepReply::Fenced),
-            },
-        },
-        call => call.makes(),
+    let given = match &call {
+        StepCall::Spawn(child) => Some(&child.input),
+        StepCall::Send(letter) | StepCall::Request(letter) => Some(&letter.body),
+        _ => None,
     };
-    driver.step(lease, number, call, child)
+    let ids = match given {
+        None => call.makes(),
+        Some(Payload::Inline(_)) => true,
+        Some(Payload::Artifact(named)) => match crew_of(driver, lease)? {
+            Some(crew) => artifact(driver, crew, named.digest)?.as_ref() == Some(named),
+            // The decision says that it is fenced, and tells of it.
+            None => false,
+        },
+    };
+    driver.step(lease, number, call, ids)
 }
 
 /// Answers a guest's call.

@@ -12,6 +12,7 @@ use skep_rules::{
     id::{AgentId, CrewId, Digest, NodeName, TaskId},
     lifecycle::Hold,
     limits::{MAX_ARTIFACT_BYTES, MAX_COMPONENT_BYTES, MAX_EXPORTED_ARTIFACTS},
+    message::Kept,
     plan::{Node, Plan},
     reason::Reason,
     rejection::Rejection,
@@ -23,7 +24,7 @@ use skep_rules::{
 use skep_store::Position;
 
 use crate::{
-    driver::{AGENTS, CREWS, Driver, Error, TASKS, encode, piece},
+    driver::{AGENTS, CREWS, Driver, Error, MESSAGES, TASKS, encode, piece},
     export::{Ending, Export, MASK, Piece, Writer},
     perform,
 };
@@ -170,11 +171,16 @@ impl Run {
             plugin: member.plugin,
             version: member.version,
             component: task.pinned.unwrap_or(member.digest),
-            call: match task.plan {
-                true => Call::Plan {
+            call: match (&task.delivery, task.plan) {
+                (Some(delivery), _) => {
+                    let kept = driver.row::<Kept>(MESSAGES, &delivery.message.to_bytes())?;
+                    let message = Box::new(kept.ok_or_else(nobody)?.message);
+                    Call::Receive { message }
+                }
+                (None, true) => Call::Plan {
                     notes: task.notes.clone(),
                 },
-                false => Call::Execute,
+                (None, false) => Call::Execute,
             },
             view: task.view(ends),
             effective,

@@ -27,6 +27,7 @@ pub mod executor_agent {
             "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
             "skep:agent/state@0.1.0": super::imports::skep::agent::state,
             "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
+            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
         },
         additional_derives: [PartialEq],
         pub_export_macro: true,
@@ -48,6 +49,7 @@ pub mod planner_agent {
             "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
             "skep:agent/state@0.1.0": super::imports::skep::agent::state,
             "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
+            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
         },
         additional_derives: [PartialEq],
         pub_export_macro: true,
@@ -69,10 +71,33 @@ pub mod checker_agent {
             "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
             "skep:agent/state@0.1.0": super::imports::skep::agent::state,
             "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
+            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
         },
         additional_derives: [PartialEq],
         pub_export_macro: true,
         export_macro_name: "export_checker",
         default_bindings_module: "skep_sdk::bindings::checker_agent",
+    });
+}
+
+/// The export `mailbox`.
+pub mod mailbox_agent {
+    wit_bindgen::generate!({
+        world: "mailbox-agent",
+        path: "wit",
+        with: {
+            "skep:agent/types@0.1.0": super::imports::skep::agent::types,
+            "skep:agent/log@0.1.0": super::imports::skep::agent::log,
+            "skep:agent/heartbeat@0.1.0": super::imports::skep::agent::heartbeat,
+            "skep:agent/context@0.1.0": super::imports::skep::agent::context,
+            "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
+            "skep:agent/state@0.1.0": super::imports::skep::agent::state,
+            "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
+            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
+        },
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_mailbox",
+        default_bindings_module: "skep_sdk::bindings::mailbox_agent",
     });
 }

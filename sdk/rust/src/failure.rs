@@ -5,7 +5,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use crate::{Failure, Retry, artifacts, payload, state, tasks};
+use crate::{Failure, Retry, artifacts, messages, payload, state, tasks};
 
 impl Failure {
     /// The same input will fail the same way.
@@ -111,6 +111,22 @@ impl From<tasks::Error> for Failure {
     }
 }
 
+impl From<messages::Error> for Failure {
+    fn from(error: messages::Error) -> Failure {
+        let message = format!("messages: {}", messages::describe(error));
+        match error {
+            messages::Error::Busy
+            | messages::Error::TimedOut
+            | messages::Error::Failed
+            | messages::Error::NoListener
+            | messages::Error::Unavailable => Failure::later(message),
+            messages::Error::InvalidInput | messages::Error::Denied | messages::Error::RecordFull => {
+                Failure::never(message)
+            }
+        }
+    }
+}
+
 fn with_source(error: &dyn Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -145,6 +161,8 @@ mod tests {
             (Failure::from(state::Error::QuotaExceeded), Retry::Never),
             (Failure::from(tasks::Error::Unavailable), Retry::Later),
             (Failure::from(tasks::Error::BudgetExceeded), Retry::Never),
+            (Failure::from(messages::Error::Busy), Retry::Later),
+            (Failure::from(messages::Error::Denied), Retry::Never),
         ];
         for (failure, retry) in cases {
             assert_eq!(failure.retry, retry, "{}", failure.message);

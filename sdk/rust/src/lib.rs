@@ -1,8 +1,8 @@
 //! Write an agent for Skep in Rust.
 //!
-//! An agent is a WebAssembly component. What it exports says what it can do: implement [`Executor`], [`Planner`] or [`Checker`] and name
-//! the type in [`executor!`], [`planner!`] or [`checker!`]; one component may do several. What it imports says what it may reach: the
-//! modules [`log`], [`heartbeat`] and [`context`] are free, [`artifacts`], [`state`] and [`tasks`] need a grant, and a module that is never
+//! An agent is a WebAssembly component. What it exports says what it can do: implement [`Executor`], [`Planner`], [`Checker`] or [`Mailbox`] and
+//! name the type in [`executor!`], [`planner!`], [`checker!`] or [`mailbox!`]; one component may do several. What it imports says what it may reach: the
+//! modules [`log`], [`heartbeat`] and [`context`] are free, [`artifacts`], [`state`], [`tasks`] and [`messages`] need a grant, and a module that is never
 //! called leaves no trace in the component.
 //!
 //! ```
@@ -29,7 +29,7 @@
 //!
 //! # Steps
 //!
-//! What outlives an attempt are its *steps*: the calls of [`state`], [`tasks`] and [`artifacts`]. The host records the answer of each with the task.
+//! What outlives an attempt are its *steps*: the calls of [`state`], [`tasks`], [`messages`] and [`artifacts`]. The host records the answer of each with the task.
 //! When an attempt is **lost** (the host crashed or was stopped, or the attempt lost its lease or its slot), and whenever a task has waited, the
 //! agent runs again from the start with the same input, is given the recorded answers of the steps that it took before, and goes on live behind the
 //! last of them. Nothing is done twice, and the author writes plain code from top to bottom.
@@ -50,7 +50,7 @@
 //! not ended are cancelled. So make a step that may be repeated harmless, or look first: [`state::compare_and_set`] with revision 0 writes only once.
 //! For an attempt that continues a lost one, `attempt` is the same as before.
 //!
-//! A checker has no record, and neither has a task that was submitted as ephemeral: there [`state`] and [`tasks`] refuse with `Denied`.
+//! A checker has no record, and neither has a task that was submitted as ephemeral: there [`state`], [`tasks`] and [`messages`] refuse with `Denied`.
 //!
 //! A record holds up to 1,000,000 steps or 256 MiB. A task that goes on for ever begins a new one with [`tasks::continue_with`].
 
@@ -66,6 +66,8 @@ mod executor;
 mod failure;
 pub mod heartbeat;
 pub mod log;
+mod mailbox;
+pub mod messages;
 pub mod payload;
 mod planner;
 pub mod state;
@@ -75,7 +77,8 @@ pub mod tasks;
 pub use bindings::checker_agent::exports::skep::agent::checker::{Guest as Checker, Verdict};
 pub use bindings::executor_agent::exports::skep::agent::executor::{Guest as Executor, Outcome};
 pub use bindings::imports::skep::agent::types::{
-    Artifact, Dependency, Ended, Failure, Node, Payload, Plan, Retry, Task,
+    Artifact, Dependency, Ended, Failure, Message, MessageKind, Node, Payload, Plan, Priority, Retry, Sender, Task,
 };
+pub use bindings::mailbox_agent::exports::skep::agent::mailbox::Guest as Mailbox;
 pub use bindings::planner_agent::exports::skep::agent::planner::Guest as Planner;
 pub use heartbeat::Directive;

@@ -150,6 +150,10 @@ impl Decision<'_> {
         if !sound {
             return refuse(Reason::InvalidInput);
         }
+        // The time of a message goes on, and those of its key wait behind it.
+        if task.delivery.is_some() {
+            return refuse(Reason::CapabilityDenied);
+        }
         let covered = point == Point::Action
             && task.always.contains(&request.action)
             && request.items.iter().all(|item| item.parsed);
@@ -188,6 +192,7 @@ impl Decision<'_> {
             tasks: Vec::new(),
             all: false,
             until: None,
+            request: None,
         };
         let change = self.asking(approval, Some(wait), None);
         self.move_task(task, change);
@@ -357,7 +362,7 @@ impl Decision<'_> {
     }
 
     /// The time of what a task asks is up.
-    pub(super) fn expire(&mut self, id: TaskId, asks: Asks) {
+    pub(super) fn lapse(&mut self, id: TaskId, asks: Asks) {
         let Some(approval) = self.state.approval(asks.approval).cloned() else {
             return;
         };

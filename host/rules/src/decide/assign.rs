@@ -65,7 +65,12 @@ impl Decision<'_> {
             if !self.step() {
                 return false;
             }
-            self.lease(task, agent);
+            if self.is_expired(task) {
+                self.expire(task);
+                *ended = true;
+            } else {
+                self.lease(task, agent);
+            }
             let Some(head) = heads.get_mut(at) else {
                 break;
             };
@@ -153,7 +158,12 @@ impl Decision<'_> {
             started: false,
             facts: None,
         };
-        let (call, recorded) = (call(task), task.steps);
+        let received = task.delivery.as_ref().map(|delivery| self.receive(delivery));
+        let Some(call) = received.unwrap_or_else(|| Some(call(task))) else {
+            let failure = Failure::new(Reason::HostFault, "its message is not there");
+            return self.move_task(id, Change::Failed(Cause::Own(failure)));
+        };
+        let recorded = task.steps;
         let view = self.view(task);
         let checks = held.export == Export::Checker;
         let begins = recorded == 0 && !checks;
@@ -191,6 +201,7 @@ impl Decision<'_> {
             Export::Executor => "execute",
             Export::Planner => "plan",
             Export::Checker => "check",
+            Export::Mailbox => "receive",
         };
         let mut why = format!("no agent of the crew can {what} it");
         if !need.roles.is_empty() {

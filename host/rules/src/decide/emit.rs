@@ -121,8 +121,12 @@ impl Decision<'_> {
             actor: Some(task.by.clone()),
             ..self.entry(Kind::TaskSubmitted, &task.description)
         };
+        let is_delivery = task.delivery.is_some();
         self.emit(Event::TaskAccepted(Box::new(task)));
-        self.note(entry);
+        // Of messages the audit log tells only what went wrong.
+        if !is_delivery {
+            self.note(entry);
+        }
         self.observed.stirred.insert(crew);
         let what = Changed::Task {
             task: id,
@@ -208,7 +212,10 @@ impl Decision<'_> {
                 reason,
                 ..self.entry(Kind::TaskEnded, detail)
             };
-            self.note(entry);
+            match task.delivery {
+                Some(_) => self.delivered.push(id),
+                None => self.note(entry),
+            }
             self.writes.extend(row);
         } else {
             if state == TaskState::Paused {

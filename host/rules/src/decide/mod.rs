@@ -8,6 +8,7 @@ mod attempt;
 mod crew;
 mod emit;
 mod lifecycle;
+mod message;
 mod schedule;
 mod settle;
 mod step;
@@ -27,7 +28,7 @@ use crate::{
     effect::Effect,
     event::Event,
     facts::{Facts, Write},
-    id::{CrewId, Digest, TaskId},
+    id::{CrewId, Digest, MessageId, TaskId},
     lifecycle::Request,
     observed::Observed,
     quantity::Time,
@@ -57,6 +58,15 @@ pub enum Reply {
         /// They are those of an earlier request with the same key.
         repeated: bool,
     },
+    /// The message is accepted.
+    Sent {
+        /// Its id.
+        message: MessageId,
+        /// Its deliveries.
+        deliveries: Vec<TaskId>,
+        /// It was sent before, under the same key.
+        repeated: bool,
+    },
     /// The attempt does not hold its task any more: nothing of it was accepted.
     Fenced,
     /// What became of a step.
@@ -82,6 +92,8 @@ pub(crate) struct Decision<'a> {
     suspects: Vec<TaskId>,
     /// Tasks whose run is over, and whether it goes on as another: what it spawned goes with it.
     over: Vec<(TaskId, bool)>,
+    /// Deliveries that have ended.
+    delivered: Vec<TaskId>,
     /// Records that may still be moved before others have a turn.
     stride: usize,
     /// What follows was looked at; what an earlier decision has left over with it.
@@ -105,6 +117,7 @@ impl<'a> Decision<'a> {
             effects: Vec::new(),
             suspects: Vec::new(),
             over: Vec::new(),
+            delivered: Vec::new(),
             stride: crate::limits::MAX_STRIDE,
             settled: false,
         }
@@ -189,14 +202,16 @@ impl<'a> Decision<'a> {
                 number,
                 call,
                 child,
+                mail,
             } => {
-                let (reply, follows) = self.step_of(facts, lease, number, call, child);
+                let (reply, follows) = self.step_of(facts, lease, number, call, (child, mail));
                 match follows {
                     true => Ok(reply),
                     // The usual case, many times a task: nothing else moves.
                     false => return Ok(reply),
                 }
             }
+            Command::SendMessage { crew, letter, mail, by } => self.by(by).send_message(facts, crew, letter, mail),
             Command::CacheRefused { digest, why } => Ok(self.cache_refused(digest, &why)),
             Command::CreateSchedule {
                 crew,

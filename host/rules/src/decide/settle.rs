@@ -59,21 +59,28 @@ impl Decision<'_> {
     /// over.
     pub(super) fn sweep(&mut self) {
         loop {
-            // Either may leave more of the other.
-            while let Some((id, continues)) = self.over.pop() {
+            // Each may leave more of the others.
+            if let Some((id, continues)) = self.over.pop() {
                 self.clear(id, continues);
-            }
-            let Some(id) = self.suspects.pop() else {
+            } else if let Some(id) = self.delivered.pop() {
+                self.delivered(id);
+            } else if let Some(id) = self.suspects.pop() {
+                self.skip_idle(id);
+            } else {
                 break;
-            };
-            let Some(child) = self.doom_over(id) else {
-                continue;
-            };
-            let still = |task: &&&Task| !task.state.is_ended() && task.held.is_none() && !task.is_split();
-            let idle: Vec<TaskId> = self.state.tree(id).iter().filter(still).map(|task| task.id).collect();
-            for task in idle {
-                self.move_task(task, Change::Skipped(Cause::Task(child)));
             }
+        }
+    }
+
+    /// Ends what does not run beneath a task, if that stands in a tree that has failed.
+    fn skip_idle(&mut self, id: TaskId) {
+        let Some(child) = self.doom_over(id) else {
+            return;
+        };
+        let still = |task: &&&Task| !task.state.is_ended() && task.held.is_none() && !task.is_split();
+        let idle: Vec<TaskId> = self.state.tree(id).iter().filter(still).map(|task| task.id).collect();
+        for task in idle {
+            self.move_task(task, Change::Skipped(Cause::Task(child)));
         }
     }
 

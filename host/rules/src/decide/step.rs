@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     approval::{Approval, Point},
+    command::Mail,
     crew_record::Member,
     event::{Change, Event},
     facts::{Facts, Needs, Page, Replaced, Table, Write, old_value_key, record_key, value_key},
@@ -42,7 +43,12 @@ enum Verdict {
     Ask(Box<Approval>),
     /// It cannot be taken now.
     Refuse(Reason),
+    /// It will be when a delivery has ended, or then.
+    Request(TaskId, Time),
 }
+
+/// Ids that were drawn for a step: for a child, for a message.
+type Drawn = (Option<TaskId>, Option<Mail>);
 
 impl From<Question> for Verdict {
     fn from(question: Question) -> Self {
@@ -98,7 +104,7 @@ impl Decision<'_> {
         lease: Lease,
         number: u64,
         call: StepCall,
-        child: Option<TaskId>,
+        drawn: Drawn,
     ) -> (Reply, bool) {
         let refuse = |reason| (Reply::Step(StepReply::Refused(reason)), false);
         let Some(task) = self.holder(&lease) else {
@@ -131,10 +137,12 @@ impl Decision<'_> {
             StepCall::Spawn(_)
                 | StepCall::Await { .. }
                 | StepCall::Sleep { .. }
+                | StepCall::Send(_)
+                | StepCall::Request(_)
                 | StepCall::AskApproval(_)
                 | StepCall::RaiseBlocker { .. }
         );
-        let reply = match self.verdict(facts, &lease, call, child) {
+        let reply = match self.verdict(facts, &lease, call, drawn) {
             Verdict::Answer(result) => {
                 let step = self.put_on_record(lease.task, asked, at, result);
                 StepReply::Recorded(Recorded {
@@ -148,6 +156,18 @@ impl Decision<'_> {
                     tasks,
                     all,
                     until,
+                    request: None,
+                };
+                self.move_task(lease.task, Change::Waits(wait));
+                StepReply::Waiting
+            }
+            Verdict::Request(delivery, until) => {
+                let wait = Wait {
+                    asked,
+                    tasks: Vec::new(),
+                    all: false,
+                    until: Some(until),
+                    request: Some(delivery),
                 };
                 self.move_task(lease.task, Change::Waits(wait));
                 StepReply::Waiting
@@ -161,7 +181,7 @@ impl Decision<'_> {
         (Reply::Step(reply), follows)
     }
 
-    fn verdict(&mut self, facts: &Facts, lease: &Lease, call: StepCall, child: Option<TaskId>) -> Verdict {
+    fn verdict(&mut self, facts: &Facts, lease: &Lease, call: StepCall, (child, mail): Drawn) -> Verdict {
         let result = match call {
             StepCall::Get { .. }
             | StepCall::Put { .. }
@@ -177,6 +197,11 @@ impl Decision<'_> {
                 None => StepResult::refused(Reason::InvalidInput),
             },
             StepCall::Await { tasks, all, timeout } => return self.await_children(lease, tasks, all, timeout),
+            StepCall::Send(letter) => self.send_step(facts, lease, letter, mail),
+            StepCall::Request(letter) => match self.ask_step(lease, letter, mail) {
+                Ok((delivery, until)) => return Verdict::Request(delivery, until),
+                Err(reason) => StepResult::refused(reason),
+            },
             StepCall::Sleep { until } if until <= self.now => StepResult::Done,
             StepCall::Sleep { until } if until > self.now.after(MAX_SLEEP) => StepResult::refused(Reason::InvalidInput),
             StepCall::Sleep { until } => {
@@ -252,6 +277,9 @@ impl Decision<'_> {
         let Some(wait) = self.state.task(id).and_then(|task| task.wait.clone()) else {
             return;
         };
+        if let Some(delivery) = wait.request {
+            return self.give_up(id, delivery);
+        }
         let result = match wait.tasks.is_empty() {
             true => StepResult::Done,
             false => self.ended(self.ended_of(&wait.tasks)),

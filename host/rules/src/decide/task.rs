@@ -68,6 +68,7 @@ impl Decision<'_> {
                 digest: given.digest,
                 tasks: ids.clone(),
                 until: self.now.after(IDEMPOTENCY),
+                message: None,
             };
             self.writes.push(Write {
                 table: Table::Idempotency,
@@ -317,6 +318,7 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         on_failure: OnFailure::default(),
         redrives: None,
         hold: None,
+        delivery: None,
         points: None,
         asks: None,
         always: Vec::new(),

@@ -95,7 +95,8 @@ impl Decision<'_> {
                 self.move_task(task.id, Change::Lost);
                 self.run(RunnerCommand::Cancel { lease: held.lease });
             }
-            None if task.asks.is_some() => task.asks.into_iter().for_each(|asks| self.expire(task.id, asks)),
+            None if task.asks.is_some() => task.asks.into_iter().for_each(|asks| self.lapse(task.id, asks)),
+            None if self.is_expired(task.id) => self.expire(task.id),
             None if task.wait.is_some() => self.wake(task.id),
             None => self.move_task(task.id, Change::Ready),
         }

@@ -318,7 +318,7 @@ impl Decision<'_> {
             let change = match export {
                 // Its result is another's: another checker may look at it.
                 Export::Checker => Change::Lost,
-                Export::Executor | Export::Planner => Change::Paused(failure.clone()),
+                Export::Executor | Export::Planner | Export::Mailbox => Change::Paused(failure.clone()),
             };
             self.move_task(task, change);
         }

@@ -13,6 +13,7 @@ use crate::{
     lease::Held,
     lifecycle::{Hold, Past},
     limits::{MAX_ALWAYS, MAX_DEAD_LETTERS, MAX_DENIALS, MAX_HISTORY},
+    message::Message,
     plan::Payload,
     plugin::Plugin,
     quantity::Time,
@@ -68,6 +69,10 @@ impl State {
                 Ok(())
             }
             Event::PartsArchived { task } => self.archive_parts(*task),
+            Event::MessageSent(message) => {
+                self.keep_message(message);
+                Ok(())
+            }
             Event::ScheduleCreated(schedule) => {
                 self.keep_schedule(schedule);
                 Ok(())
@@ -117,9 +122,28 @@ impl State {
                 }
                 self.index.forget_task(&task);
                 self.gone(Key::Task(*id));
+                self.drop_message(&task);
             }
         }
         tree.len()
+    }
+
+    /// Keeps a message as long as a delivery of it is in memory. Those are accepted in the same decision.
+    fn keep_message(&mut self, message: &Message) {
+        if message.receivers > 0 {
+            self.messages.insert(message.id, message.clone());
+            self.touch(Key::Message(message.id));
+        }
+    }
+
+    /// Lets the message of a delivery go that was the last one.
+    fn drop_message(&mut self, task: &Task) {
+        if let Some(delivery) = &task.delivery
+            && !self.index.is_delivered(delivery.message)
+            && self.messages.remove(&delivery.message).is_some()
+        {
+            self.gone(Key::Message(delivery.message));
+        }
     }
 
     fn archive_parts(&mut self, id: TaskId) -> Result<(), Corrupt> {
@@ -182,6 +206,7 @@ impl State {
             Event::PluginInstalled(plugin) => plugin.installed_at,
             Event::CrewAssembled { crew, .. } => crew.created,
             Event::TaskAccepted(task) => task.created,
+            Event::MessageSent(message) => message.created,
             Event::ScheduleCreated(schedule) => schedule.created,
             Event::ScheduleAdvanced { at, .. } | Event::ScheduleDeleted { at, .. } => *at,
             Event::ApprovalAsked(approval) => approval.asked,

@@ -10,14 +10,15 @@ use crate::{
     approval::Approval,
     crew_record::{Crew, CrewPhase, Member},
     event::Event,
-    id::{AgentId, ApprovalId, CrewId, Digest, Name, PluginName, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, Name, PluginName, TaskId},
     index::{Index, Tasks},
     key::KeyId,
+    message::{Letter, Message, Source, Target, hears},
     plugin::Plugin,
     quantity::Time,
     recent::Recent,
     schedule::Schedule,
-    seam::{DependencyEnd, Lease},
+    seam::{DependencyEnd, Export, Lease},
     step::{Step, StepResult},
     task::Task,
     trust::{Revocation, Trust},
@@ -88,6 +89,8 @@ pub(crate) enum Key {
     Namespace(#[n(0)] Name),
     #[n(60)]
     DeadLetters,
+    #[n(80)]
+    Message(#[n(0)] MessageId),
     #[n(90)]
     Schedule(#[n(0)] Name, #[n(1)] Name),
     #[n(100)]
@@ -136,6 +139,8 @@ pub struct State {
     namespaces: BTreeMap<Name, Namespace>,
     /// Dead letters, the oldest first: tasks that have failed and were not redriven.
     dead: VecDeque<TaskId>,
+    /// Messages of which a delivery is in memory.
+    messages: BTreeMap<MessageId, Message>,
     /// By the name of their crew and their own.
     schedules: BTreeMap<(Name, Name), Schedule>,
     /// When which of them is due whose crew is live. A function of the records, as the index is.
@@ -189,6 +194,7 @@ impl State {
                     let namespace = decode("a namespace", &value)?;
                     state.namespaces.insert(name.clone(), namespace);
                 }
+                Key::Message(id) => drop(state.messages.insert(id, decode("a message", &value)?)),
                 Key::Schedule(ref crew, ref name) => {
                     let schedule = decode("a schedule", &value)?;
                     state.schedules.insert((crew.clone(), name.clone()), schedule);
@@ -226,6 +232,7 @@ impl State {
                 Key::Tail(id) => self.tails.get(id).map(encode),
                 Key::DeadLetters => Some(encode(&self.dead.iter().copied().collect::<Vec<_>>())),
                 Key::Namespace(name) => self.namespaces.get(name).map(encode),
+                Key::Message(id) => self.messages.get(id).map(encode),
                 Key::Schedule(crew, name) => self.schedule(crew, name).map(encode),
                 Key::Approval(id) => self.approvals.get(id).map(encode),
             };
@@ -403,6 +410,7 @@ impl State {
             Event::TaskAccepted(task) => task.ephemeral,
             Event::TaskMoved { task, .. } => self.is_ephemeral(*task),
             Event::AttemptUsed { lease, .. } | Event::AttemptFenced { lease } => self.is_ephemeral(lease.task),
+            Event::MessageSent(message) => message.is_volatile(),
             Event::TreeArchived { root: task } | Event::PartsArchived { task } => self.is_ephemeral(*task),
             _ => false,
         }
@@ -466,6 +474,67 @@ impl State {
         self.namespaces.iter()
     }
 
+    /// A message of which a delivery is in memory.
+    #[must_use]
+    pub fn message(&self, id: MessageId) -> Option<&Message> {
+        self.messages.get(&id)
+    }
+
+    /// The messages of which a delivery is in memory, the oldest first.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.messages.values()
+    }
+
+    /// Deliveries to an agent that have not ended.
+    #[must_use]
+    pub fn mailbox(&self, agent: AgentId) -> usize {
+        self.index.mailbox_of(agent)
+    }
+
+    /// Who sends what the attempt sends that a lease is for, and in which crew; none where the lease is not in force.
+    #[must_use]
+    pub fn source_of(&self, lease: &Lease) -> Option<(CrewId, Source)> {
+        let crew = self.crew_of(lease)?.id;
+        let agent = self.agents.get(&lease.agent)?;
+        let (id, name) = (agent.id, agent.name.clone());
+        Some((crew, Source::Agent { id, name }))
+    }
+
+    /// Who receives a letter of a crew, in the order of its manifest: agents that have a mailbox, can serve now or once they are warm, and listen to its
+    /// subject. `one` of them only, where the letter is for one agent or role or is a request: that with the fewest messages waiting. Nobody of another
+    /// crew, ever.
+    #[must_use]
+    pub fn receivers(&self, crew: CrewId, letter: &Letter, one: bool) -> Vec<AgentId> {
+        let named = |agent: &Agent| match &letter.target {
+            Target::Agent(named) => agent.name == *named || agent.id.to_string() == *named,
+            Target::Role(role) => self.member_of(agent).is_some_and(|member| member.roles.contains(role)),
+            Target::Subscribers => true,
+        };
+        let listens = |member: &Member| {
+            member.exports.contains(&Export::Mailbox)
+                && hears(&member.effective.messages.receive, &letter.subject)
+                && !self.is_void(member.digest)
+        };
+        let Some(members) = self.crews.get(&crew).map(|crew| &crew.members) else {
+            return Vec::new();
+        };
+        // Whether an agent listens is a matter of its member, of which there are few.
+        let listen: Vec<bool> = members.iter().map(listens).collect();
+        let listens = |agent: &&Agent| {
+            let at = usize::try_from(agent.member).unwrap_or(usize::MAX);
+            listen.get(at) == Some(&true) && agent.phase.may_serve() && named(agent)
+        };
+        let found = self.agents_of(crew).filter(listens);
+        match one || letter.target != Target::Subscribers {
+            true => found
+                .min_by_key(|agent| (self.index.mailbox_of(agent.id), agent.place))
+                .map(|agent| agent.id)
+                .into_iter()
+                .collect(),
+            false => found.map(|agent| agent.id).collect(),
+        }
+    }
+
     /// What a person is asked and has not decided.
     #[must_use]
     pub fn approval(&self, id: ApprovalId) -> Option<&Approval> {
@@ -489,7 +558,11 @@ impl State {
 
     /// Has a record written with the next checkpoint; that of an ephemeral task never is.
     fn touch(&mut self, key: Key) {
-        let ephemeral = matches!(key, Key::Task(id) if self.is_ephemeral(id));
+        let ephemeral = match &key {
+            Key::Task(id) => self.is_ephemeral(*id),
+            Key::Message(id) => self.messages.get(id).is_some_and(Message::is_volatile),
+            _ => false,
+        };
         if !ephemeral {
             self.dirty.insert(key);
         }

@@ -48,6 +48,7 @@ fn crew() -> Crew {
         word: crate::capability::GrantWord::free(),
         state: Size(0),
         children: 0,
+        messages: crate::message::Topics::default(),
     };
     Crew {
         id: crew_id(),
@@ -114,6 +115,7 @@ fn changes() -> [(&'static str, Change); 33] {
         tasks: Vec::new(),
         all: false,
         until: Some(Time(9)),
+        request: None,
     };
     let given = || Source::Given(Payload::Inline(Vec::new()));
     let asks = |point, wait, result| Change::Asks {

@@ -809,6 +809,7 @@ fn a_run_that_is_held_while_it_waits_hears_its_answer_when_it_goes_on() {
             number: 0,
             call,
             child: None,
+            mail: None,
         })
         .unwrap();
     assert_eq!(bench.is(id), TaskState::Waiting);
@@ -833,6 +834,7 @@ fn a_paused_run_goes_on_with_its_record_and_one_that_is_tried_again_does_not() {
                 number: 0,
                 call,
                 child: None,
+                mail: None,
             })
             .unwrap();
         let diverged = End::Diverged {

@@ -18,6 +18,8 @@ mod fixtures;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod revocation;

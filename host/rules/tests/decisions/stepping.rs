@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use skep_rules::{
-    command::Command,
+    command::{Command, Mail},
     decide::Reply,
     event::Event,
     facts::{Facts, Needs, Page, Table, record_key},
     grant::Ceiling,
-    id::TaskId,
+    id::{MessageId, TaskId},
     quantity::Millis,
     reason::Reason,
     seam::{Export, Lease, RunnerCommand, StepReply},
@@ -68,12 +68,26 @@ impl Bench {
     }
 
     pub(crate) fn step_with(&mut self, lease: Lease, number: u64, call: StepCall, child: Option<TaskId>) -> StepReply {
+        let mail = self.mail();
         let command = Command::Step {
             lease,
             number,
             call,
             child,
+            mail: Some(mail),
         };
+        self.take_step(command)
+    }
+
+    /// Ids for a message and as many deliveries as any test has.
+    pub(crate) fn mail(&mut self) -> Mail {
+        Mail {
+            message: MessageId::new(self.draw(), 0),
+            deliveries: (0..1_100).map(|_| TaskId::new(self.draw(), 0)).collect(),
+        }
+    }
+
+    pub(crate) fn take_step(&mut self, command: Command) -> StepReply {
         let facts = self.facts_for(command.needs(self.state()));
         match self.ask_with(&facts, command) {
             Ok(Reply::Step(reply)) => reply,
@@ -154,9 +168,11 @@ impl Bench {
         rows
     }
 
-    fn facts_for(&self, needs: Needs) -> Facts {
+    pub(crate) fn facts_for(&self, needs: Needs) -> Facts {
         let row = |table, key: Option<Vec<u8>>| self.table(table).remove(&key?);
+        let key = needs.idempotency.map(String::into_bytes);
         Facts {
+            idempotency: row(Table::Idempotency, key).map(|row| minicbor::decode(&row).unwrap()),
             value: row(Table::State, needs.value).map(|row| minicbor::decode(&row).unwrap()),
             old: row(Table::Replaced, needs.old).map(|row| minicbor::decode(&row).unwrap()),
             page: needs.page.map(|page| self.page(&page)).unwrap_or_default(),

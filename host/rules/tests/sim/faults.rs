@@ -152,7 +152,11 @@ impl Luck {
             Call::Check { .. } if self.percent(75) => End::Finished(Outcome::Accepted),
             Call::Check { .. } => End::Finished(Outcome::Rejected("look again".into())),
             Call::Execute if self.percent(8) => End::Finished(Outcome::Plan(self.plan())),
-            Call::Execute => End::Finished(Outcome::Done(self.payload())),
+            Call::Receive { .. } if self.percent(15) => End::Finished(Outcome::Failed {
+                message: "it was not understood".into(),
+                retry: Retry::Later,
+            }),
+            Call::Execute | Call::Receive { .. } => End::Finished(Outcome::Done(self.payload())),
         }
     }
 

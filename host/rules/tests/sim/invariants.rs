@@ -24,6 +24,7 @@ pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
     questions(state);
     records(state);
     let unfinished = shard.next_wake(now) == Some(now) && shard.is_unfinished();
+    crate::post::check(state, unfinished);
     if !unfinished {
         for task in state.tasks().filter(|task| !task.state.is_ended()) {
             assert!(cause(shard, task), "nothing will ever wake {task:?}");
@@ -107,7 +108,7 @@ fn lives(state: &State) {
     assert!(state.dead_letters().len() <= MAX_DEAD_LETTERS);
 }
 
-/// Who waits for a person holds nothing and has asked one question, which is open and can be answered; nobody else has.
+/// Who waits for a person is no delivery, holds nothing and has asked one question, which is open and can be answered; nobody else has.
 fn questions(state: &State) {
     let mut asked = BTreeSet::new();
     for task in state.tasks() {
@@ -119,6 +120,7 @@ fn questions(state: &State) {
         let waits = matches!(task.state, TaskState::AwaitingApproval | TaskState::Blocked);
         assert_eq!(expected, waits.then_some(task.state), "{task:?}");
         let Some(asks) = task.asks else { continue };
+        assert!(task.delivery.is_none(), "{task:?}");
         let approval = state.approval(asks.approval).expect("what it asks is open");
         assert_eq!(
             (approval.task, approval.crew, approval.point, approval.until),
@@ -177,7 +179,7 @@ fn cause(shard: &Shard, task: &Task) -> bool {
         })
     };
     match task.state {
-        TaskState::Pending => task.dependencies.iter().any(live),
+        TaskState::Pending => task.dependencies.iter().any(live) || crate::post::is_behind(state, task),
         TaskState::Waiting => match &task.wait {
             // A child of which the end is enough wakes it in the decision that ends it.
             Some(wait) => {

@@ -19,6 +19,8 @@ mod ledger;
 #[cfg(test)]
 mod people;
 #[cfg(test)]
+mod post;
+#[cfg(test)]
 mod program;
 #[cfg(test)]
 mod runner;

@@ -11,6 +11,8 @@ use skep_rules::{
     step::{Child, Recorded, StepCall, StepName, StepResult},
 };
 
+use crate::post;
+
 /// The counters that all tasks of a crew raise.
 const COUNTERS: u64 = 2;
 /// The deepest that children have children.
@@ -25,6 +27,8 @@ pub(crate) struct Program {
     /// Steps taken, and how many it takes.
     pub(crate) taken: u64,
     length: u64,
+    /// It may send messages.
+    sends: bool,
     /// Where its clock stands.
     at: Time,
     children: Vec<TaskId>,
@@ -61,6 +65,7 @@ impl Program {
             depth,
             taken: 0,
             length,
+            sends: !post::is_delivery(&view.description),
             at: view.began,
             children: Vec::new(),
             own: 0,
@@ -99,6 +104,8 @@ impl Program {
             },
             63..=72 if self.depth < DEEPEST => self.spawn(with),
             63..=84 => self.wait(with),
+            85..=86 if self.sends => StepCall::Send(post::letter(with)),
+            87..=88 if self.sends => StepCall::Request(post::question(with)),
             85..=88 => StepCall::Sleep {
                 until: self.at.after(Millis(with % 60_000)),
             },
@@ -178,7 +185,7 @@ impl Program {
     pub(crate) fn is_waiting(name: StepName) -> bool {
         matches!(
             name,
-            StepName::Await | StepName::Sleep | StepName::AskApproval | StepName::RaiseBlocker
+            StepName::Await | StepName::Sleep | StepName::Request | StepName::AskApproval | StepName::RaiseBlocker
         )
     }
 
@@ -192,7 +199,7 @@ impl Program {
 
     /// Mostly small, now and then as much as makes a record long.
     fn put(&self, with: u64) -> StepCall {
-        let size = if with.is_multiple_of(4) { 12_000 } else { 10 };
+        let size = if with.is_multiple_of(4) { 20_000 } else { 10 };
         StepCall::Put {
             key: self.key(),
             value: vec![1; usize::try_from(with % size).unwrap()],

@@ -103,6 +103,7 @@ impl World {
     }
 
     fn start(&mut self, lease: Lease, call: Call, view: &TaskView, recorded: u64) {
+        self.note_received(&call, recorded);
         self.send(Command::AttemptStarted { lease });
         let kept = self.runner.parked.remove(&lease.task);
         let mut program = Program::new(lease.task, view);
@@ -118,6 +119,14 @@ impl World {
                 let last = record.last().unwrap();
                 self.saw(match last.step.result {
                     StepResult::Done => "woken by time",
+                    StepResult::Answered(_) => "request answered",
+                    StepResult::Refused {
+                        reason: Reason::TimedOut,
+                        ..
+                    } => "request timed out",
+                    StepResult::Refused {
+                        reason: Reason::Error, ..
+                    } => "request failed",
                     StepResult::Decided(_) => "woken by a person, or for want of one",
                     _ => "woken by a child",
                 });
@@ -239,6 +248,7 @@ impl World {
                         number: attempt.program.taken,
                         call,
                         child: Some(child),
+                        mail: None,
                     };
                     self.runner.mail.push((life, command));
                 }
@@ -308,6 +318,7 @@ impl World {
             number,
             call: StepCall::Clock { alarm: None },
             child: None,
+            mail: None,
         });
     }
 
@@ -367,6 +378,7 @@ impl World {
             .map(|crew| crew.manifest.name.clone());
         let position = self.shard.position();
         let name = call.name();
+        let command = self.with_mail(command);
         let reply = self.submit(command).expect("a step is never refused as a command");
         let Reply::Step(answer) = &reply else {
             unreachable!("a step is answered as one")
@@ -421,6 +433,34 @@ impl World {
         reply
     }
 
+    /// A step that sends has the ids that the driver draws for it when it is taken.
+    fn with_mail(&mut self, command: Command) -> Command {
+        let Command::Step {
+            lease,
+            number,
+            call,
+            child,
+            mail: _,
+        } = command
+        else {
+            return command;
+        };
+        let mail = match &call {
+            StepCall::Send(letter) | StepCall::Request(letter) => {
+                let crew = self.shard.state().crew_of(&lease).map(|crew| crew.id);
+                Some(self.mail(crew, letter, matches!(call, StepCall::Request(_))))
+            }
+            _ => None,
+        };
+        Command::Step {
+            lease,
+            number,
+            call,
+            child,
+            mail,
+        }
+    }
+
     /// The attempt that waits for the answer to this step.
     fn asker(&mut self, lease: Lease, number: u64) -> Option<&mut Attempt> {
         let attempt = self.runner.running.get_mut(&lease)?;
@@ -430,6 +470,17 @@ impl World {
     fn note_answer(&mut self, name: StepName, result: &StepResult) {
         match (name, result) {
             (StepName::Put, StepResult::Written(_)) => self.saw("written"),
+            (StepName::Send, StepResult::Sent(_)) => self.saw("message of an agent"),
+            (StepName::Send | StepName::Request, StepResult::Refused { reason, .. }) => {
+                self.note_refused_message(*reason);
+            }
+            (
+                StepName::AskApproval | StepName::RaiseBlocker,
+                StepResult::Refused {
+                    reason: Reason::CapabilityDenied,
+                    ..
+                },
+            ) => self.saw("question in a delivery"),
             (_, StepResult::Refused { reason, .. }) => match reason {
                 Reason::Conflict => self.saw("conflict"),
                 Reason::QuotaExceeded => self.saw("over its quota"),

@@ -14,7 +14,7 @@ use skep_rules::{
     event::Event,
     facts::{Facts, Table},
     grant::Ceiling,
-    id::{AgentId, ApprovalId, CrewId, Digest, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, TaskId},
     key::PublicKey,
     lifecycle::{Hold, OnFailure, Request},
     limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
@@ -39,6 +39,7 @@ use crate::{
     invariants,
     ledger::Ledger,
     people::{self, People},
+    post::TOPICS,
     runner::Runner,
 };
 
@@ -106,6 +107,17 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "escalated",
     "dead letter",
     "redriven",
+    "message",
+    "message again",
+    "message of an agent",
+    "received",
+    "no listener",
+    "dead message",
+    "message expired",
+    "request answered",
+    "request timed out",
+    "request failed",
+    "question in a delivery",
     "fired",
     "made up for",
     "refused firing",
@@ -198,12 +210,14 @@ impl World {
             0..=1 => self.assemble(),
             2..=13 => self.submit_tasks(),
             14 => self.upgrade(),
-            15 => self.revoke(),
-            16 if self.luck.percent(50) => self.resume(),
+            15 if self.luck.percent(60) => self.revoke(),
+            15 => self.send_message(),
+            16 if self.luck.percent(25) => self.resume(),
             16 => self.ask(),
             17..=18 => self.cancel(),
             19 => self.drain(),
-            20..=59 => self.deliver(),
+            20..=24 => self.send_message(),
+            25..=59 => self.deliver(),
             60..=65 => self.work(),
             66..=69 => self.decide(),
             70..=79 => self.pass(),
@@ -336,6 +350,7 @@ impl World {
         self.note_ephemeral(&output);
         self.note_fenced(&output);
         self.note_used_up(&output);
+        self.note_messages(&output);
         self.calendar.note(&output);
         self.note_questions(&output);
         self.disk.append(&output);
@@ -608,6 +623,11 @@ impl World {
         assert!(live.plugins().eq(replayed.plugins()));
         assert_eq!(live.trust(), replayed.trust());
         assert!(live.namespaces().eq(replayed.namespaces()));
+        assert!(
+            live.messages()
+                .filter(|message| !message.is_volatile())
+                .eq(replayed.messages())
+        );
         assert!(live.schedules().eq(replayed.schedules()));
         assert_eq!(live.next_due(), replayed.next_due());
         assert!(live.approvals().eq(replayed.approvals()));
@@ -655,7 +675,7 @@ impl World {
                 void |= self.shard.state().is_void(digest);
                 text.push_str(&format!(
                     "[[agent]]\nname = \"{plugin}\"\nplugin = \"sim/{plugin}@{version}\"\nreplicas = {replicas}\n\
-                     grants = {{ state = {{ quota = \"48KiB\" }}, tasks = {{ children = 3 }} }}\n"
+                     grants = {{ state = {{ quota = \"48KiB\" }}, tasks = {{ children = 3 }}, messages = {TOPICS} }}\n"
                 ));
             }
         }
@@ -820,11 +840,15 @@ impl World {
 
     /// A person asks for something, which is done exactly where it may be asked for, and by whoever has read the record as it is.
     fn ask(&mut self) {
-        if self.luck.percent(20) {
+        if self.luck.percent(40) {
             return self.redrive();
         }
         let tasks: Vec<Task> = self.shard.state().tasks().cloned().collect();
-        let Some(task) = self.luck.pick(&tasks) else {
+        // Of those that wait for somebody more is asked than of others.
+        let idle = |task: &&Task| matches!(task.state, TaskState::Paused | TaskState::RetryWait);
+        let idle: Vec<Task> = tasks.iter().filter(idle).cloned().collect();
+        let some = self.luck.percent(40) && !idle.is_empty();
+        let Some(task) = self.luck.pick(if some { &idle } else { &tasks }) else {
             return;
         };
         let request = self.luck.request();
@@ -1050,6 +1074,22 @@ impl World {
         }
     }
 
+    /// Deliveries that were told of are tasks that were accepted.
+    pub(crate) fn promise_message(&mut self, message: MessageId, deliveries: Vec<TaskId>) {
+        let kept = deliveries
+            .into_iter()
+            .filter(|id| !self.ephemeral.contains(id))
+            .collect();
+        if self
+            .shard
+            .state()
+            .message(message)
+            .is_none_or(|message| !message.is_volatile())
+        {
+            self.owed.push((self.shard.position(), Promise::Accepted(kept, None)));
+        }
+    }
+
     pub(crate) fn new_task(&mut self, crew: CrewId, earlier: Option<TaskId>) -> NewTask {
         let plan = self.luck.percent(35);
         let mut dependencies: Vec<TaskId> = earlier.into_iter().filter(|_| self.luck.percent(40)).collect();
@@ -1136,7 +1176,7 @@ fn name_of(state: TaskState) -> &'static str {
 fn plugin(name: &str, version: usize) -> Plugin {
     let manifest = format!(
         "[plugin]\nname = \"sim/{name}\"\nversion = \"1.0.{version}\"\n[provides]\nroles = {ROLES:?}\n\
-         [wants]\nstate = {{ quota = \"1MiB\" }}\ntasks = {{ children = 9 }}\n"
+         [wants]\nstate = {{ quota = \"1MiB\" }}\ntasks = {{ children = 9 }}\nmessages = {TOPICS}\n"
     );
     let exports = PLUGINS.iter().find(|(of, _)| *of == name).map(|(_, exports)| *exports);
     Plugin {

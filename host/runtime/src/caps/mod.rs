@@ -13,6 +13,7 @@ pub(crate) mod environment;
 mod files;
 mod heartbeat;
 mod log;
+pub(crate) mod messages;
 pub(crate) mod output;
 mod quota;
 mod random;
@@ -36,6 +37,7 @@ pub(crate) fn link(linker: &mut Linker<Ctx>, word: GrantWord) -> wasmtime::Resul
             Capability::Artifacts => artifacts::link(linker)?,
             Capability::State => state::link(linker)?,
             Capability::Tasks => tasks::link(linker)?,
+            Capability::Messages => messages::link(linker)?,
         }
     }
     Ok(())

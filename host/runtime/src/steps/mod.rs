@@ -133,6 +133,11 @@ impl Steps {
         self.0.is_some()
     }
 
+    /// Whether any are on record that are to be given first.
+    pub(crate) fn are_given(&self) -> bool {
+        self.lock().is_some_and(|record| record.recorded > 0)
+    }
+
     /// Steps that were taken, those that were given included.
     pub(crate) fn taken(&self) -> u64 {
         self.lock().map_or(0, |record| record.next)

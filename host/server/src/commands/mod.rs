@@ -26,6 +26,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod key;
+pub(crate) mod message;
 pub(crate) mod logs;
 pub(crate) mod new;
 mod offline;
@@ -119,6 +120,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Approval(command) => approval::run(&context, &command),
         Command::Replay(args) => replay::run(&context, &args),
         Command::State(command) => state::run(&context, &command),
+        Command::Message(command) => message::run(&context, &command),
         Command::Agent(command) => agent::run(&context, &command),
         Command::New(args) => new::run(&context, &args),
         Command::Config(command) => config::run(&context, &command),

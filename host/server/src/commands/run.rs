@@ -294,6 +294,8 @@ impl Memory {
         let (at, result) = match call {
             StepCall::Spawn(_) => (now, StepResult::refused(Reason::BudgetExhausted)),
             StepCall::Await { .. } => (now, StepResult::refused(Reason::NotFound)),
+            // Nobody else is here.
+            StepCall::Send(_) | StepCall::Request(_) => (now, StepResult::refused(Reason::NoListener)),
             StepCall::Sleep { until } if *until > now.after(MAX_SLEEP) => {
                 (now, StepResult::refused(Reason::InvalidInput))
             }

@@ -56,6 +56,7 @@ fn export(steps: u64) -> Export {
             word: skep_rules::capability::GrantWord::free(),
             state: skep_rules::quantity::Size(9),
             children: 1,
+            messages: skep_rules::message::Topics::default(),
         },
         masked: BTreeSet::from(["KEY".into()]),
         steps,

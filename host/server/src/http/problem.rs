@@ -46,6 +46,11 @@ impl Refusal {
         Self::new(Reason::InvalidInput, detail)
     }
 
+    /// A request that is well made and says something that this host does not do.
+    pub(crate) fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::with_status(StatusCode::UNPROCESSABLE_ENTITY, Reason::InvalidInput, detail)
+    }
+
     /// There is no such thing.
     pub(crate) fn not_found(what: impl std::fmt::Display) -> Self {
         Self::new(Reason::NotFound, format!("there is no {what}"))
@@ -134,7 +139,7 @@ fn status(code: Reason) -> StatusCode {
         Reason::Forbidden | Reason::CapabilityDenied | Reason::MountDenied | Reason::AddressDenied => {
             StatusCode::FORBIDDEN
         }
-        Reason::NotFound => StatusCode::NOT_FOUND,
+        Reason::NotFound | Reason::NoListener => StatusCode::NOT_FOUND,
         Reason::IllegalTransition | Reason::Conflict | Reason::Fenced | Reason::ApprovalExpired => StatusCode::CONFLICT,
         Reason::StaleRevision => StatusCode::PRECONDITION_FAILED,
         Reason::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
@@ -160,12 +165,13 @@ fn status(code: Reason) -> StatusCode {
         | Reason::FirstContact
         | Reason::CeilingExceeded
         | Reason::InvalidMetadata
+        | Reason::UnsupportedVersion
         | Reason::UnsupportedHost => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::RateLimited | Reason::QuotaExceeded | Reason::BudgetExhausted | Reason::Overloaded => {
             StatusCode::TOO_MANY_REQUESTS
         }
         Reason::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
-        Reason::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Reason::TimedOut | Reason::MessageExpired => StatusCode::GATEWAY_TIMEOUT,
         Reason::FuelExhausted
         | Reason::MemoryLimit
         | Reason::DeadlineExceeded

@@ -1,7 +1,8 @@
 //! Stand-ins for the host when an agent runs natively, in its author's unit tests.
 //!
 //! Each thread has a host of its own, so tests do not see each other. Artifacts live in memory; their digests are stable and unique but
-//! not SHA-256. State lives in memory with its revisions; children are kept and end, and people decide and answer, as the test says; sleeping takes no time. Nothing is recorded:
+//! not SHA-256. State lives in memory with its revisions; children are kept and end, and people decide and answer, as the test says; messages are
+//! kept, and requests are answered as the test says; sleeping takes no time. Nothing is recorded:
 //! whether an agent does the same again is for a host to say. Grants and quotas are not played; the sizes of blobs, pieces, keys and values are.
 
 use std::{
@@ -16,9 +17,11 @@ use crate::{
     context::Identity,
     heartbeat::Directive,
     log::Level,
+    messages::{Error, Letter},
     tasks::{Child, End, Item, Request, present},
 };
 
+pub(crate) mod messages;
 pub(crate) mod state;
 pub(crate) mod tasks;
 
@@ -44,6 +47,8 @@ struct Host {
     ends: Option<tasks::Ends>,
     /// Milliseconds since 1970.
     sleeps: Vec<u64>,
+    sent: Vec<Letter>,
+    replies: Option<messages::Answers>,
     requests: Vec<Request>,
     decides: Option<tasks::Decides>,
     questions: Vec<String>,
@@ -67,6 +72,8 @@ thread_local! {
         children: Vec::new(),
         ends: None,
         sleeps: Vec::new(),
+        sent: Vec::new(),
+        replies: None,
         requests: Vec::new(),
         decides: None,
         questions: Vec::new(),
@@ -103,6 +110,16 @@ pub fn children() -> Vec<Child> {
 /// ends, and only waits with a timeout return.
 pub fn end_children(ends: impl FnMut(&Child) -> Option<End> + 'static) {
     HOST.with_borrow_mut(|host| host.ends = Some(Box::new(ends)));
+}
+
+/// The letters that this thread has sent so far, requests aside, the first one first.
+pub fn sent() -> Vec<Letter> {
+    HOST.with_borrow(|host| host.sent.clone())
+}
+
+/// How requests of this thread are answered from now on. Until this is called nobody listens.
+pub fn answer_requests(answers: impl FnMut(&Letter) -> Result<Payload, Error> + 'static) {
+    HOST.with_borrow_mut(|host| host.replies = Some(Box::new(answers)));
 }
 
 /// The times until which this thread has slept so far.

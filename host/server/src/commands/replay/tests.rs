@@ -56,6 +56,7 @@ fn recording(ending: Ending, mounts: Vec<Mount>) -> Recording {
             word: GrantWord::free(),
             state: Size(0),
             children: 0,
+            messages: skep_rules::message::Topics::default(),
         },
         masked: ["KEY".to_owned()].into(),
         steps: 2,

@@ -285,6 +285,7 @@ fn can(export: Export) -> &'static str {
         Export::Executor => "execute tasks",
         Export::Planner => "split objectives into tasks",
         Export::Checker => "check results of others",
+        Export::Mailbox => "receive messages",
     }
 }
 
@@ -354,6 +355,20 @@ fn asks(manifest: &Manifest, allowance: Option<Allowance<'_>>) -> Vec<Ask> {
             Allowance::Publisher(ceiling) => under(want.children <= ceiling.children),
         }),
     });
+    let messages = wants.messages.as_ref().map(|want| Ask {
+        key: "messages",
+        what: want.to_string(),
+        far: false,
+        given: allowance.map(|allowance| match allowance {
+            Allowance::Crew(grants) => match &grants.messages {
+                None => "not granted".to_owned(),
+                Some(given) if given.beyond(want).is_empty() => "granted".to_owned(),
+                Some(given) => format!("granted: {given}"),
+            },
+            // Messages stay within a crew, whose operator grants each topic.
+            Allowance::Publisher(_) => under(true),
+        }),
+    });
     let tier = manifest.limits.tier.unwrap_or_default();
     let tier = match allowance {
         Some(Allowance::Publisher(ceiling)) => Some(Ask {
@@ -368,6 +383,7 @@ fn asks(manifest: &Manifest, allowance: Option<Allowance<'_>>) -> Vec<Ask> {
         .chain(sizes.into_iter().flatten())
         .chain(state)
         .chain(tasks)
+        .chain(messages)
         .chain(http)
         .chain(tier)
         .collect()
@@ -443,10 +459,22 @@ fn disagreements(scan: &Scan) -> Vec<String> {
         ("artifacts", wants.artifacts > Size(0), Capability::Artifacts),
         ("state", wants.state.is_some(), Capability::State),
         ("tasks", wants.tasks.is_some(), Capability::Tasks),
+        (
+            "to send messages",
+            wants.messages.as_ref().is_some_and(|topics| !topics.send.is_empty()),
+            Capability::Messages,
+        ),
     ] {
         if wanted && !imports(capability.interface()) {
             found.push(format!("the manifest wants {key}, which the component does not import"));
         }
+    }
+    let hears = wants.messages.as_ref().is_some_and(|topics| !topics.receive.is_empty());
+    if hears != scan.exports.contains(&Export::Mailbox) {
+        found.push(match hears {
+            true => "the manifest wants to receive messages, and the component exports no mailbox".to_owned(),
+            false => "the component exports a mailbox, and its manifest wants no topic to receive".to_owned(),
+        });
     }
     if (!wants.files.is_empty() || wants.workspace > Size(0)) && !imports("wasi:filesystem/") {
         found.push("the manifest wants files, and the component does not import wasi:filesystem".to_owned());

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use skep_rules::{
-    id::{AgentId, ApprovalId, CrewId, Digest, TaskId},
+    id::{AgentId, ApprovalId, CrewId, Digest, MessageId, TaskId},
     quantity::Time,
     reason::Reason,
 };
@@ -20,8 +20,8 @@ pub struct Event {
     pub at: Time,
     /// What changed.
     pub kind: Kind,
-    /// Where it went: the state of a task, the phase of an agent or a crew; `changed` for a plugin and for trust; of an approval `open`, also when some
-    /// of it is decided, `decided`, `expired` or `withdrawn`.
+    /// Where it went: the state of a task, the phase of an agent or a crew; `changed` for a plugin and for trust, `sent`
+    /// for a message; of an approval `open`, also when some of it is decided, `decided`, `expired` or `withdrawn`.
     pub to: String,
     /// In which crew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +39,10 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub plugin: Option<Digest>,
+    /// Which message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub message: Option<MessageId>,
     /// Which approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -63,6 +67,8 @@ pub enum Kind {
     Agent,
     /// A task was accepted or changed its state.
     Task,
+    /// A message was taken.
+    Message,
     /// A person is asked something, has decided some of it, is asked once more, or it is over.
     Approval,
 }
@@ -77,6 +83,7 @@ impl Kind {
             Kind::Crew => "crew",
             Kind::Agent => "agent",
             Kind::Task => "task",
+            Kind::Message => "message",
             Kind::Approval => "approval",
         }
     }

@@ -10,6 +10,7 @@ pub mod event;
 pub mod host;
 pub mod key;
 pub mod log;
+pub mod message;
 pub mod plugin;
 pub mod problem;
 pub mod schedule;

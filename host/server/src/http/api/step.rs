@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_rules::{
-    id::{Digest, TaskId},
+    id::{Digest, MessageId, TaskId},
     plan::Payload,
     quantity::Time,
     reason::Reason,
@@ -93,6 +93,17 @@ pub enum Answer {
         #[schema(value_type = String)]
         digest: Digest,
     },
+    /// A message was taken.
+    Sent {
+        /// Which.
+        #[schema(value_type = String)]
+        message: MessageId,
+    },
+    /// A request was answered.
+    Answered {
+        /// With what.
+        answer: Value,
+    },
     /// A person has decided, item by item.
     Decided {
         /// How.
@@ -164,6 +175,10 @@ impl Answer {
                 ends: ends.iter().map(End::from).collect(),
             },
             StepResult::Artifact(digest) => Answer::Artifact { digest },
+            StepResult::Sent(message) => Answer::Sent { message },
+            StepResult::Answered(answer) => Answer::Answered {
+                answer: content::to_json(&answer),
+            },
             StepResult::Decided(items) => Answer::Decided { items },
             StepResult::Refused { reason, revision } => Answer::Refused { code: reason, revision },
         }
@@ -173,6 +188,13 @@ impl Answer {
 /// Characters of a value that one line shows.
 const SHOWN: usize = 80;
 
+fn shown(value: &Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = value.to_string();
+    let cut: String = text.chars().take(SHOWN).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    write!(f, "{cut}{more}")
+}
+
 impl fmt::Display for Answer {
     /// One line for people; a long value is cut.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,11 +202,11 @@ impl fmt::Display for Answer {
             Answer::Done => f.write_str("done"),
             Answer::Nothing => f.write_str("not there"),
             Answer::Value { value, revision, .. } => {
-                let text = value.to_string();
-                let cut: String = text.chars().take(SHOWN).collect();
-                let more = if cut.len() < text.len() { "…" } else { "" };
-                write!(f, "revision {revision}: {cut}{more}")
+                write!(f, "revision {revision}: ")?;
+                shown(value, f)
             }
+            Answer::Sent { message } => write!(f, "{message}"),
+            Answer::Answered { answer } => shown(answer, f),
             Answer::Written { revision } => write!(f, "written as revision {revision}"),
             Answer::Deleted { found: true } => f.write_str("removed"),
             Answer::Deleted { found: false } => f.write_str("was not there"),

@@ -11,6 +11,7 @@ pub(super) mod events;
 pub(super) mod host;
 pub(super) mod keys;
 pub(super) mod logs;
+pub(super) mod messages;
 mod parts;
 pub(super) mod plugins;
 pub(super) mod records;

@@ -272,7 +272,9 @@ pub(crate) async fn list(
         let mut makers = query.recorded.map(|plugin| Makers::of(driver, plugin)).transpose()?;
         let mut matches = |task: &Task| {
             let failed = |reason| task.failure.as_ref().is_some_and(|failure| failure.reason == reason);
-            let fits = crew.is_none_or(|crew| task.crew == crew)
+            // Deliveries of messages are read with their messages.
+            let fits = task.delivery.is_none()
+                && crew.is_none_or(|crew| task.crew == crew)
                 && query.state.is_none_or(|state| task.state == state)
                 && query.reason.is_none_or(failed)
                 && letters.as_ref().is_none_or(|letters| letters.contains(&task.id));

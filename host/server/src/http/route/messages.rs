@@ -1,0 +1,403 @@
+//! `/v1/messages`
+
+use std::{collections::VecDeque, convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{
+        IntoResponse, Response,
+        sse::{self, KeepAlive, Sse},
+    },
+};
+use futures_util::{Stream, stream};
+use serde::Deserialize;
+use skep_rules::{
+    command::{Command, Mail},
+    decide::Reply,
+    id::{CrewId, MessageId, Role, TaskId},
+    limits::{MAX_MESSAGE_TTL, MAX_PAGE},
+    message::{self, Kept, Letter, Topic},
+    plan::Payload,
+    reason::Reason,
+    task::Task,
+};
+use skep_store::Range;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::{archive, blocking};
+use crate::{
+    driver::{ADMIN, Driver, Error, MESSAGES, SHARD, decode},
+    feed::Place,
+    host::Shared,
+    http::{
+        api::{
+            self, Page, content,
+            message::{Delivery, NewMessage, Source, Target},
+            problem::Problem,
+        },
+        extract::{self, Body, Query, Wait, page_size},
+        problem::{Answer, Refusal},
+    },
+    perform,
+};
+
+/// Events taken from the ring at a time.
+const BATCH: usize = 256;
+/// A sign of life on a quiet stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The version of the envelope.
+const VERSION: &str = "1.0";
+
+/// Send a message to a crew.
+///
+/// It is accepted when this answers, not received; with `wait` the answer comes when every receiver has handled it, or the time is up, and holds what their
+/// mailboxes answered. Who sends it is stamped by the host.
+#[utoipa::path(post, path = "/v1/messages", tag = "messages", params(Wait), request_body = NewMessage,
+    responses((status = 201, description = "Accepted, durable", body = api::message::Message),
+        (status = 200, description = "Accepted before under the same key", body = api::message::Message),
+        (status = 404, description = "Nobody listens who must", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "A mailbox or the host is full", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn send(State(shared): State<Arc<Shared>>, Query(wait): Query<Wait>, body: Body) -> Answer<Response> {
+    let driver = &shared.driver;
+    let new: NewMessage = body.json()?;
+    let crew = new.crew.clone();
+    let letter = letter(driver, new)?;
+    let decided = driver.accept(|state, draw, now| {
+        let crew = extract::crew(state, crew.as_deref())?;
+        let receivers = state.receivers(crew, &letter, false).len();
+        let deliveries = (0..receivers).map(|_| -> Result<TaskId, Error> { Ok(TaskId::new(draw.uuid(now)?, SHARD)) });
+        Ok(Command::SendMessage {
+            crew,
+            mail: Mail {
+                deliveries: deliveries.collect::<Result<_, _>>()?,
+                message: MessageId::new(draw.uuid(now)?, SHARD),
+            },
+            letter,
+            by: ADMIN.to_owned(),
+        })
+    })?;
+    let Reply::Sent {
+        message,
+        deliveries,
+        repeated,
+    } = decided.reply
+    else {
+        return Err(Refusal::panicked());
+    };
+    let kept = kept(driver, message)?;
+    let mut told = Vec::with_capacity(deliveries.len());
+    let mut timer = pin!(tokio::time::sleep(wait.capped().duration()));
+    for id in deliveries {
+        told.push(delivery(
+            archive::ended(driver, id, wait.capped(), timer.as_mut()).await?,
+        ));
+    }
+    driver.store.wait(decided.position).await?;
+    let status = if repeated { StatusCode::OK } else { StatusCode::CREATED };
+    // A heartbeat may be over already, and nothing of it is kept.
+    let answer = kept.map(|kept| read(kept, Some(told)));
+    Ok((status, Json(answer)).into_response())
+}
+
+/// The letter that a client means.
+fn letter(driver: &Driver, new: NewMessage) -> Answer<Letter> {
+    if let Some(version) = new
+        .specversion
+        .as_deref()
+        .filter(|version| version.split('.').next() != Some("1"))
+    {
+        let version: String = version.chars().take(16).collect();
+        let detail = format!("`specversion`: this host speaks {VERSION}, not `{version}`");
+        return Err(Refusal::new(Reason::UnsupportedVersion, detail));
+    }
+    if new.ttl.is_some_and(|ttl| ttl > MAX_MESSAGE_TTL) {
+        let detail = "`ttl`: messages are kept for 24 hours, and no longer to be delivered than that";
+        return Err(Refusal::unprocessable(detail));
+    }
+    let place = |message| Refusal::invalid(format!("`body`: {message}"));
+    let body = match content::from_json(&new.body).map_err(place)? {
+        Payload::Artifact(named) => {
+            let (crew, _) = driver.read(|state| extract::crew(state, new.crew.as_deref()))?;
+            let found = perform::artifact(driver, crew?, named.digest)?;
+            let found = found.ok_or_else(|| Refusal::not_found(format!("artifact {} in this crew", named.digest)))?;
+            Payload::Artifact(found)
+        }
+        inline @ Payload::Inline(_) => inline,
+    };
+    Ok(Letter {
+        kind: new.kind,
+        subject: new.subject,
+        target: match new.target.unwrap_or(Target::Subscribers) {
+            Target::Agent(name) => message::Target::Agent(name),
+            Target::Role(role) => {
+                let role = role.parse::<Role>();
+                message::Target::Role(role.map_err(|error| Refusal::invalid(format!("`target`: {error}")))?)
+            }
+            Target::Subscribers => message::Target::Subscribers,
+        },
+        body,
+        priority: new.priority,
+        ttl: new.ttl,
+        partition_key: new.partition_key,
+        idempotency_key: new.idempotency_key,
+        correlation: new.correlation,
+        reply_to: new.reply_to,
+        traceparent: new.traceparent,
+    })
+}
+
+/// Which messages.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    /// Of one crew: id, unique prefix or name.
+    crew: Option<String>,
+    /// On one topic.
+    #[param(value_type = Option<String>)]
+    topic: Option<Topic>,
+    /// Where the page before ended.
+    #[param(value_type = Option<String>)]
+    after: Option<MessageId>,
+    /// At most so many, 100 when absent.
+    limit: Option<usize>,
+}
+
+/// List the messages that are kept, the newest first. Heartbeats are not.
+#[utoipa::path(get, path = "/v1/messages", tag = "messages", params(ListQuery),
+    responses((status = 200, body = Page<api::message::Message>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<ListQuery>,
+) -> Answer<Json<Page<api::message::Message>>> {
+    let limit = page_size(query.limit)?;
+    let driver = &shared.driver;
+    let filter = Filter::of(driver, query.crew.as_deref(), query.topic)?;
+    let (page, position) = blocking(driver, move |driver| {
+        let mut range = Range::all();
+        range.reverse = true;
+        if let Some(after) = query.after {
+            range.end = std::ops::Bound::Excluded(after.to_bytes().to_vec());
+        }
+        let (mut items, mut last) = (Vec::new(), None);
+        // As many as a page may have, whether they match or not: each may hold 256 KiB.
+        let rows = driver.store.scan(MESSAGES, &range, MAX_PAGE)?;
+        let more = rows.len() == MAX_PAGE;
+        for (_, row) in rows {
+            if items.len() == limit {
+                break;
+            }
+            let kept: Kept = decode(&row)?;
+            last = Some(kept.message.id);
+            if filter.has(&kept.message) {
+                items.push(read(kept, None));
+            }
+        }
+        let ((), position) = driver.read(|_| ())?;
+        let next = last.filter(|_| more || items.len() == limit).map(|id| id.to_string());
+        Ok((Page { items, next }, position))
+    })
+    .await?;
+    driver.store.wait(position).await?;
+    Ok(Json(page))
+}
+
+/// Read a message that is kept, and what became of its deliveries.
+#[utoipa::path(get, path = "/v1/messages/{id}", tag = "messages", params(("id" = String, Path, description = "Id")),
+    responses((status = 200, body = api::message::Message), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Path(text): Path<String>,
+) -> Answer<Json<api::message::Message>> {
+    let driver = &shared.driver;
+    let id: MessageId = text
+        .parse()
+        .map_err(|error: skep_rules::id::Error| Refusal::invalid(error.to_string()))?;
+    let kept = kept(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
+    let mut deliveries = Vec::with_capacity(kept.deliveries.len());
+    let (_, mut newest) = driver.read(|_| ())?;
+    for id in &kept.deliveries {
+        if let Some((task, position)) = archive::fetch(driver, *id)? {
+            newest = newest.max(position);
+            deliveries.push(delivery(task));
+        }
+    }
+    driver.store.wait(newest).await?;
+    Ok(Json(read(kept, Some(deliveries))))
+}
+
+/// Which messages.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TailQuery {
+    /// Of one crew: id, unique prefix or name.
+    crew: Option<String>,
+    /// On one topic.
+    #[param(value_type = Option<String>)]
+    topic: Option<Topic>,
+}
+
+/// Follow the messages that are sent from now on, as server-sent events. Only what is durable is told; heartbeats are told while they last.
+#[utoipa::path(get, path = "/v1/messages/tail", tag = "messages", params(TailQuery),
+    responses((status = 200, description = "`id: position.index`, `event: message`, `data: Message`", body = api::message::Message, content_type = "text/event-stream"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn tail(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<TailQuery>,
+) -> Answer<Sse<sse::KeepAliveStream<impl Stream<Item = Result<sse::Event, Infallible>> + use<>>>> {
+    let driver = Arc::clone(&shared.driver);
+    let filter = Filter::of(&driver, query.crew.as_deref(), query.topic)?;
+    let permit = Arc::clone(&shared.watchers).try_acquire_owned();
+    let permit = permit.map_err(|_| Refusal::new(Reason::Overloaded, "too many streams are open"))?;
+    let newest = driver.feed.watch();
+    let place = *newest.borrow();
+    let tail = Tail {
+        driver,
+        newest,
+        place,
+        filter,
+        taken: VecDeque::new(),
+        gone: false,
+        _permit: permit,
+    };
+    Ok(Sse::new(stream::unfold(tail, Tail::next)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// What is looked for.
+struct Filter {
+    crew: Option<CrewId>,
+    topic: Option<Topic>,
+}
+
+impl Filter {
+    fn of(driver: &Driver, crew: Option<&str>, topic: Option<Topic>) -> Answer<Self> {
+        let (crew, _) = driver.read(|state| crew.map(|crew| extract::crew(state, Some(crew))).transpose())?;
+        Ok(Filter { crew: crew?, topic })
+    }
+
+    fn has(&self, message: &message::Message) -> bool {
+        self.crew.is_none_or(|crew| crew == message.crew)
+            && self
+                .topic
+                .as_ref()
+                .is_none_or(|topic| topic.has(&message.letter.subject))
+    }
+}
+
+/// One stream.
+struct Tail {
+    driver: Arc<Driver>,
+    newest: watch::Receiver<Place>,
+    place: Place,
+    filter: Filter,
+    taken: VecDeque<(Place, MessageId)>,
+    gone: bool,
+    /// Its seat among the bounded number of streams.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Tail {
+    async fn next(mut self) -> Option<(Result<sse::Event, Infallible>, Self)> {
+        loop {
+            while let Some((place, id)) = self.taken.pop_front() {
+                // What cannot be read is a row that went, or a host that ends.
+                let kept = kept(&self.driver, id).ok().flatten();
+                if let Some(kept) = kept.filter(|kept| self.filter.has(&kept.message)) {
+                    return Some((Ok(line(place, &read(kept, None))), self));
+                }
+            }
+            if self.gone {
+                return None;
+            }
+            self.newest.borrow_and_update();
+            match self.driver.feed.read(self.place, BATCH) {
+                Ok(events) if events.is_empty() => {}
+                Ok(events) => {
+                    for event in events {
+                        self.place = (event.position, event.index);
+                        self.taken.extend(event.message.map(|id| (self.place, id)));
+                    }
+                    continue;
+                }
+                Err(_) => {
+                    self.gone = true;
+                    return Some((Ok(sse::Event::default().event("gone").data("{}")), self));
+                }
+            }
+            tokio::select! {
+                changed = self.newest.changed() => changed.ok()?,
+                () = self.driver.stopping.cancelled() => return None,
+                () = self.driver.failed.cancelled() => return None,
+            }
+        }
+    }
+}
+
+fn line((position, index): Place, message: &api::message::Message) -> sse::Event {
+    let data = serde_json::to_string(message).expect("a message is made of texts and numbers");
+    sse::Event::default()
+        .id(format!("{position}.{index}"))
+        .event("message")
+        .data(data)
+}
+
+/// A message that is kept, or of which a delivery is in memory.
+fn kept(driver: &Driver, id: MessageId) -> Result<Option<Kept>, Error> {
+    if let Some(kept) = driver.row(MESSAGES, &id.to_bytes())? {
+        return Ok(Some(kept));
+    }
+    let (message, _) = driver.read(|state| state.message(id).cloned())?;
+    Ok(message.map(|message| Kept {
+        until: message.expires,
+        message,
+        deliveries: Vec::new(),
+    }))
+}
+
+fn read(kept: Kept, deliveries: Option<Vec<Delivery>>) -> api::message::Message {
+    let message = kept.message;
+    let letter = message.letter;
+    api::message::Message {
+        message_id: message.id,
+        specversion: VERSION.to_owned(),
+        crew: message.crew,
+        kind: letter.kind,
+        subject: letter.subject,
+        source: match message.source {
+            message::Source::Agent { name, .. } => Source::Agent(name),
+            message::Source::Principal(name) => Source::Principal(name),
+        },
+        target: match letter.target {
+            message::Target::Agent(name) => Target::Agent(name),
+            message::Target::Role(role) => Target::Role(role.to_string()),
+            message::Target::Subscribers => Target::Subscribers,
+        },
+        body: content::to_json(&letter.body),
+        priority: letter.priority,
+        created_at: message.created,
+        expires_at: message.expires,
+        correlation: message.correlation,
+        causation: message.causation,
+        task: message.task,
+        seq: message.seq,
+        partition_key: letter.partition_key,
+        idempotency_key: letter.idempotency_key,
+        reply_to: letter.reply_to,
+        traceparent: letter.traceparent,
+        receivers: message.receivers,
+        deliveries,
+    }
+}
+
+fn delivery(task: Task) -> Delivery {
+    Delivery {
+        task_id: task.id,
+        agent: task.agent,
+        state: task.state,
+        attempts: task.attempts,
+        answer: task.result.as_ref().map(content::to_json),
+        reason: task.failure.as_ref().map(|failure| failure.reason),
+    }
+}

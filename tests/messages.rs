@@ -1,0 +1,312 @@
+//! Messages between agents and from outside: who receives them, once and in order; requests; what a kill between taking and handling leaves.
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use skep_built_guests::MESSAGES;
+
+use crate::harness::{Answer, Host, binary, plugin, until};
+
+const WANTS: &str = "[wants]\nstate = { quota = \"1MiB\" }\ntasks = { children = 0 }\nmessages = { send = [\">\"], receive = [\">\"] }\n";
+
+/// One agent of the crew, and what it sends and hears.
+fn agent(name: &str, send: &str, receive: &str) -> String {
+    format!(
+        "[[agent]]\nname = \"{name}\"\nplugin = \"test/post@1.0.0\"\n\
+         grants = {{ state = {{ quota = \"1MiB\" }}, tasks = {{ children = 0 }}, messages = {{ send = [{send}], receive = [{receive}] }} }}\n"
+    )
+}
+
+/// A host with one crew: one that sends, three that hear overlapping topics.
+fn host() -> Host {
+    let host = Host::start();
+    host.install(&plugin("post", MESSAGES, WANTS)).json();
+    crew(&host, "post");
+    host
+}
+
+fn crew(host: &Host, name: &str) -> String {
+    let agents = [
+        agent("sender", "\"job.>\", \"note\"", ""),
+        agent("exact", "", "\"job.done\""),
+        agent("star", "", "\"job.*\", \"job.done\""),
+        agent("rest", "", "\"job.>\""),
+    ];
+    host.assemble(&format!("name = \"{name}\"\n{}", agents.concat()))
+}
+
+fn post(host: &Host, query: &str, message: &Value) -> Answer {
+    host.call("POST", &format!("/v1/messages{query}"), message)
+}
+
+/// An event with a note.
+fn event(subject: &str, note: &str) -> Value {
+    json!({"crew": "post", "type": "event", "subject": subject, "body": {"note": note}})
+}
+
+/// Has the sender do something, and says what came of it.
+fn act(host: &Host, input: &Value) -> Value {
+    let task = host.run(&json!({"description": "act", "crew": "post", "agent": "sender", "input": input}));
+    assert_eq!(task["state"], "COMPLETED", "{task}");
+    task["result"].clone()
+}
+
+/// What an agent has received so far.
+fn received(host: &Host, name: &str) -> Vec<Value> {
+    let answer = host.call("GET", &format!("/v1/state/post/received%2F{name}"), &Value::Null);
+    match answer.status {
+        200 => answer.json()["value"].as_array().unwrap().clone(),
+        404 => Vec::new(),
+        _ => panic!("{}", answer.json()),
+    }
+}
+
+fn notes(host: &Host, name: &str) -> Vec<String> {
+    let seen = received(host, name);
+    seen.iter()
+        .map(|seen| seen["note"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn subscribers_with_overlapping_topics_receive_their_set_once() {
+    let host = host();
+    for (at, subject) in ["job.done", "job.begun", "job.done.late", "note"]
+        .into_iter()
+        .enumerate()
+    {
+        let answer = post(&host, "?wait=60s", &event(subject, &format!("{at}"))).json();
+        let handled = answer["deliveries"].as_array().unwrap();
+        assert!(
+            handled.iter().all(|delivery| delivery["state"] == "COMPLETED"),
+            "{answer}"
+        );
+    }
+    assert_eq!(notes(&host, "exact"), ["0"]);
+    assert_eq!(notes(&host, "star"), ["0", "1"]);
+    assert_eq!(notes(&host, "rest"), ["0", "1", "2"]);
+    assert!(received(&host, "sender").is_empty());
+    // An agent publishes as well, under its own name.
+    let sent = act(
+        &host,
+        &json!({"do": "send", "subject": "job.done", "body": {"note": "4"}}),
+    );
+    let id = sent["ok"].as_str().unwrap();
+    until("all three have received it", || {
+        let message = host.get(&format!("/v1/messages/{id}"));
+        let handled = message["deliveries"].as_array().unwrap();
+        let ended = handled
+            .iter()
+            .filter(|delivery| delivery["state"] == "COMPLETED")
+            .count();
+        (ended == 3).then_some(())
+    });
+    let last = received(&host, "rest").pop().unwrap();
+    assert_eq!(
+        (&last["note"], &last["from"], &last["id"]),
+        (&json!("4"), &json!("agent sender"), &json!(id))
+    );
+}
+
+#[test]
+fn no_message_reaches_another_crew() {
+    let host = host();
+    crew(&host, "other");
+    post(&host, "?wait=60s", &event("job.done", "ours")).json();
+    assert_eq!(notes(&host, "exact"), ["ours"]);
+    let theirs = host.call("GET", "/v1/state/other", &Value::Null);
+    assert_eq!(theirs.status, 404, "nobody there has noted anything: {}", theirs.json());
+}
+
+#[test]
+fn a_request_is_answered_and_one_without_a_listener_fails_at_once() {
+    let host = host();
+    let answer = act(
+        &host,
+        &json!({"do": "ask", "subject": "job.question", "to": "rest", "body": {"note": "?", "answer": [1, 2]}}),
+    );
+    assert_eq!(answer, json!({"ok": [1, 2]}));
+    for (subject, to) in [
+        ("job.question", json!("nobody")),
+        ("job.question", json!("sender")),
+        ("note", json!(null)),
+    ] {
+        let begun = Instant::now();
+        let ask = json!({"do": "ask", "subject": subject, "to": to, "body": {"note": "?"}});
+        assert_eq!(act(&host, &ask), json!({"refused": "no-listener"}));
+        // The whole task, on a busy machine; the time of a request is 5 seconds.
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
+    let failing = json!({"do": "ask", "subject": "job.question", "to": "rest", "body": {"note": "?", "fail": true}});
+    assert_eq!(act(&host, &failing), json!({"refused": "failed"}));
+    let late = json!({"do": "ask", "subject": "job.question", "to": "rest", "ttl": 300, "body": {"note": "?", "sleep": 60_000}});
+    assert_eq!(act(&host, &late), json!({"refused": "timed-out"}));
+    // The same mailbox from outside, and a command to nobody.
+    let query = json!({"crew": "post", "type": "query", "subject": "job.question", "target": {"agent": "rest"},
+        "body": {"note": "?", "answer": "yes"}});
+    let answer = post(&host, "?wait=60s", &query).json();
+    assert_eq!(answer["deliveries"][0]["answer"], "yes", "{answer}");
+    let command = json!({"crew": "post", "type": "command", "subject": "note", "body": null});
+    post(&host, "", &command).refuses(404, "no-listener");
+}
+
+#[test]
+fn a_source_cannot_be_given_and_bad_letters_are_refused() {
+    let host = host();
+    for forged in ["source", "createdAt", "messageId", "causation", "seq"] {
+        let mut message = event("job.done", "forged");
+        message[forged] = json!("agent sender");
+        post(&host, "", &message).refuses(400, "invalid-input");
+    }
+    let with = |key: &str, value: Value| {
+        let mut message = event("job.done", "bad");
+        message[key] = value;
+        message
+    };
+    for (bad, status, code) in [
+        (with("ttl", json!("25h")), 422, "invalid-input"),
+        (with("ttl", json!("0ms")), 400, "invalid-input"),
+        (with("subject", json!("job.*")), 400, "invalid-input"),
+        (with("type", json!("shout")), 400, "invalid-input"),
+        (with("type", json!("error")), 400, "invalid-input"),
+        (with("specversion", json!("2.0")), 422, "unsupported-version"),
+        (with("crew", json!("nobody")), 404, "not-found"),
+        (with("body", json!("x".repeat(257 << 10))), 400, "invalid-input"),
+        (with("traceparent", json!("00-0-0-0")), 400, "invalid-input"),
+        (with("target", json!({"agent": "nobody"})), 404, "no-listener"),
+    ] {
+        post(&host, "", &bad).refuses(status, code);
+    }
+    assert_eq!(post(&host, "", &with("specversion", json!("1.7"))).status, 201);
+    let outside = act(&host, &json!({"do": "send", "subject": "other", "body": {"note": "x"}}));
+    assert_eq!(outside, json!({"refused": "denied"}));
+}
+
+#[test]
+fn what_was_accepted_before_a_kill_is_received_once_and_in_order() {
+    let mut host = host();
+    let mut sent = Vec::new();
+    for at in 0..30 {
+        let mut message = event("job.done.late", &format!("{at:02}"));
+        message["partitionKey"] = json!("one");
+        // The first one sleeps, so that the others wait when the host dies.
+        message["body"]["sleep"] = json!(if at == 0 { 2_000 } else { 0 });
+        let answer = post(&host, "", &message);
+        assert_eq!(answer.status, 201, "{}", answer.json());
+        sent.push(format!("{at:02}"));
+    }
+    host.kill();
+    let host = host.restart();
+    until("all of them were received", || {
+        (received(&host, "rest").len() >= sent.len()).then_some(())
+    });
+    assert_eq!(notes(&host, "rest"), sent);
+}
+
+#[test]
+fn an_idempotency_key_sends_once_also_when_the_attempt_is_tried_again() {
+    let host = host();
+    let mut once = event("job.done.late", "a");
+    once["idempotencyKey"] = json!("key");
+    let first = post(&host, "?wait=60s", &once);
+    let again = post(&host, "", &once);
+    assert_eq!((first.status, again.status), (201, 200));
+    assert_eq!(first.json()["messageId"], again.json()["messageId"]);
+    once["body"]["note"] = json!("b");
+    post(&host, "", &once).refuses(422, "idempotency-mismatch");
+    act(
+        &host,
+        &json!({"do": "send-and-fail", "subject": "job.done.late", "once": "key", "body": {"note": "c"}}),
+    );
+    until("it was received", || (received(&host, "rest").len() == 2).then_some(()));
+    assert_eq!(notes(&host, "rest"), ["a", "c"]);
+}
+
+#[test]
+fn a_message_past_its_time_is_a_dead_letter_and_is_not_received() {
+    let host = host();
+    let mut busy = event("job.done.late", "busy");
+    busy["partitionKey"] = json!("one");
+    busy["body"]["sleep"] = json!(1_500);
+    post(&host, "", &busy).json();
+    let mut late = event("job.done.late", "late");
+    late["partitionKey"] = json!("one");
+    late["ttl"] = json!("200ms");
+    let answer = post(&host, "?wait=60s", &late).json();
+    let delivery = &answer["deliveries"][0];
+    assert_eq!(
+        (&delivery["state"], &delivery["reason"]),
+        (&json!("FAILED"), &json!("message-expired")),
+        "{answer}"
+    );
+    let audit = host.get("/v1/audit");
+    assert!(
+        audit.to_string().contains(answer["messageId"].as_str().unwrap()),
+        "{audit}"
+    );
+    until("the first one was received", || {
+        (!received(&host, "rest").is_empty()).then_some(())
+    });
+    assert_eq!(notes(&host, "rest"), ["busy"]);
+}
+
+#[test]
+fn messages_are_sent_and_followed_on_the_command_line() {
+    let host = host();
+    let url = format!("http://{}", host.address);
+    let mut tail = binary();
+    tail.args([
+        "message",
+        "tail",
+        "--topic",
+        "job.>",
+        "--count",
+        "2",
+        "--host",
+        &url,
+        "--token",
+        &host.token,
+    ]);
+    let tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The stream is open once it hears of something; what was sent before is not told.
+    let followed = std::thread::scope(|scope| {
+        let output = scope.spawn(|| tail.wait_with_output().unwrap());
+        until("the stream has heard two", || {
+            host.skep(&["message", "send", "note", "--body", "{\"note\":\"other\"}"])
+                .exits(0);
+            let body = "{\"note\":\"told\",\"answer\":7}";
+            let send = [
+                "message",
+                "send",
+                "job.begun",
+                "--body",
+                body,
+                "--agent",
+                "rest",
+                "--wait",
+                "60s",
+            ];
+            host.skep(&send).exits(0).says(&["1 receive it", "7"]);
+            output.is_finished().then_some(())
+        });
+        output.join().unwrap()
+    });
+    assert!(followed.status.success());
+    let said = String::from_utf8(followed.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    for line in lines {
+        assert!(
+            line.contains("event job.begun  admin → rest") && line.contains("told"),
+            "{line}"
+        );
+    }
+    host.skep(&["message", "send", "note", "--type", "command"])
+        .exits(3)
+        .says(&["no-listener"]);
+    let listed = host.get("/v1/messages?crew=post&topic=note&limit=1");
+    assert_eq!(listed["items"][0]["source"], json!({"principal": "admin"}), "{listed}");
+}
