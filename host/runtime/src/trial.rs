@@ -15,7 +15,7 @@ use std::{
 use skep_rules::{
     capability::{Capability, GrantWord},
     grant::Effective,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, TaskId},
     limits::{Limits, Tier},
     plan::{Artifact, Payload},
     quantity::{Size, Time},
@@ -143,7 +143,9 @@ impl Ledger {
             StepCall::Await { .. }
             | StepCall::Sleep { .. }
             | StepCall::AskApproval(_)
-            | StepCall::RaiseBlocker { .. } => return None,
+            | StepCall::RaiseBlocker { .. }
+            | StepCall::Request(_) => return None,
+            StepCall::Send(_) => StepResult::Sent(MessageId::new((self.record.len() as u128 + 100) << 16, 0)),
         })
     }
 }

@@ -39,7 +39,8 @@ impl Calendar {
         for (entry, position) in output.entries.iter().zip(first..) {
             let event: Event = minicbor::decode(entry).expect("an entry is an event");
             let about = match &event {
-                Event::TaskAccepted(task) => task.labels.contains_key(SCHEDULE_LABEL),
+                // One that is tried anew as another task has the labels of the one before.
+                Event::TaskAccepted(task) => task.redrives.is_none() && task.labels.contains_key(SCHEDULE_LABEL),
                 Event::ScheduleCreated(_) | Event::ScheduleAdvanced { .. } | Event::ScheduleDeleted { .. } => true,
                 _ => false,
             };
