@@ -122,6 +122,7 @@ fn no_message_reaches_another_crew() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the promise is one of time")]
 fn a_request_is_answered_and_one_without_a_listener_fails_at_once() {
     let host = host();
     let answer = act(

@@ -637,7 +637,8 @@ mod tests {
             letter.check()
         };
         let long = |letter: &mut Letter| letter.partition_key = Some("k".repeat(MAX_KEY_BYTES + 1));
-        let cases: [(Kind, fn(&mut Letter), &str); 12] = [
+        type Spoil = fn(&mut Letter);
+        let cases: [(Kind, Spoil, &str); 12] = [
             (Kind::Event, long, "partition key"),
             (
                 Kind::Event,

@@ -38,6 +38,7 @@ pub(crate) struct Program {
     counting: Option<(String, u64, u64)>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(crate) enum Next {
     Step(StepCall),
     /// It has a result, or goes on in another run.
