@@ -199,7 +199,6 @@ impl State {
         }
     }
 
-    /// Takes note of the time of an event. Time does not go back but by a person's word.
     /// Takes note of the time of an event that is journaled. Time does not go back but by a person's word.
     fn see(&mut self, event: &Event) {
         let at = match event {
