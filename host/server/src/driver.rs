@@ -64,6 +64,9 @@ pub(crate) const REPLACED: Table = Table::new("replaced");
 pub(crate) const MESSAGES: Table = Table::new("messages");
 /// Rows with an end of their time that are looked at per checkpoint and table: some hundred microseconds under the shard's lock.
 const SWEPT_ROWS: usize = 1_000;
+/// Bytes of them after which no more are looked at, and rows read at a time: a message or a log may have a quarter of a MiB.
+const SWEPT_BYTES: usize = 1 << 20;
+const SWEPT_PAGE: usize = 25;
 /// Blobs of a crew: the crew's id and the digest to an encoded artifact.
 pub(crate) const ARTIFACTS: Table = Table::new("artifacts");
 /// Logs of attempts: the task's id and the epoch (8 bytes, big-endian) to an encoded [`crate::perform::StoredLog`].
@@ -768,16 +771,24 @@ impl Driver {
         table: Table,
         is_over: impl Fn(&[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let range = Range::all().after(&core.swept.remove(&table).unwrap_or_default());
-        let rows = self.store.scan(table, &range, SWEPT_ROWS)?;
-        if let Some((last, _)) = rows.last().filter(|_| rows.len() == SWEPT_ROWS) {
-            core.swept.insert(table, last.clone());
-        }
-        for (key, value) in rows {
-            if is_over(&value)? {
-                core.expired.push(Write::Delete { table, key });
+        let mut from = core.swept.remove(&table).unwrap_or_default();
+        let (mut looked, mut bytes) = (0, 0);
+        while looked < SWEPT_ROWS && bytes < SWEPT_BYTES {
+            let rows = self.store.scan(table, &Range::all().after(&from), SWEPT_PAGE)?;
+            let more = rows.len() == SWEPT_PAGE;
+            looked += rows.len();
+            for (key, value) in rows {
+                bytes += value.len();
+                from.clone_from(&key);
+                if is_over(&value)? {
+                    core.expired.push(Write::Delete { table, key });
+                }
+            }
+            if !more {
+                return Ok(());
             }
         }
+        core.swept.insert(table, from);
         Ok(())
     }
 
