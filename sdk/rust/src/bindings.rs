@@ -58,6 +58,28 @@ pub mod planner_agent {
     });
 }
 
+/// The export `sequencer`.
+pub mod sequencer_agent {
+    wit_bindgen::generate!({
+        world: "sequencer-agent",
+        path: "wit",
+        with: {
+            "skep:agent/types@0.1.0": super::imports::skep::agent::types,
+            "skep:agent/log@0.1.0": super::imports::skep::agent::log,
+            "skep:agent/heartbeat@0.1.0": super::imports::skep::agent::heartbeat,
+            "skep:agent/context@0.1.0": super::imports::skep::agent::context,
+            "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
+            "skep:agent/state@0.1.0": super::imports::skep::agent::state,
+            "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
+            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
+        },
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_sequencer",
+        default_bindings_module: "skep_sdk::bindings::sequencer_agent",
+    });
+}
+
 /// The export `checker`.
 pub mod checker_agent {
     wit_bindgen::generate!({

@@ -1,7 +1,7 @@
 //! Write an agent for Skep in Rust.
 //!
-//! An agent is a WebAssembly component. What it exports says what it can do: implement [`Executor`], [`Planner`], [`Checker`] or [`Mailbox`] and
-//! name the type in [`executor!`], [`planner!`], [`checker!`] or [`mailbox!`]; one component may do several. What it imports says what it may reach: the
+//! An agent is a WebAssembly component. What it exports says what it can do: implement [`Executor`], [`Planner`], [`Sequencer`], [`Checker`] or
+//! [`Mailbox`] and name the type in [`executor!`], [`planner!`], [`sequencer!`], [`checker!`] or [`mailbox!`]; one component may do several. What it imports says what it may reach: the
 //! modules [`log`], [`heartbeat`] and [`context`] are free, [`artifacts`], [`state`], [`tasks`] and [`messages`] need a grant, and a module that is never
 //! called leaves no trace in the component.
 //!
@@ -70,6 +70,7 @@ mod mailbox;
 pub mod messages;
 pub mod payload;
 mod planner;
+mod sequencer;
 pub mod state;
 mod task;
 pub mod tasks;
@@ -77,8 +78,10 @@ pub mod tasks;
 pub use bindings::checker_agent::exports::skep::agent::checker::{Guest as Checker, Verdict};
 pub use bindings::executor_agent::exports::skep::agent::executor::{Guest as Executor, Outcome};
 pub use bindings::imports::skep::agent::types::{
-    Artifact, Dependency, Ended, Failure, Message, MessageKind, Node, Payload, Plan, Priority, Retry, Sender, Task,
+    ApprovalPoint, Artifact, Dependency, Ended, Failure, Message, MessageKind, Node, Note, Payload, Plan, Priority,
+    Retry, Sender, Slot, Task,
 };
 pub use bindings::mailbox_agent::exports::skep::agent::mailbox::Guest as Mailbox;
 pub use bindings::planner_agent::exports::skep::agent::planner::Guest as Planner;
+pub use bindings::sequencer_agent::exports::skep::agent::sequencer::Guest as Sequencer;
 pub use heartbeat::Directive;

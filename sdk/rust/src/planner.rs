@@ -1,6 +1,6 @@
 //! The export `planner`: split objectives.
 
-use crate::{Node, Payload};
+use crate::{Node, Payload, Plan};
 
 impl Node {
     /// A node that any agent with `role` may execute: waits for nothing, unchecked, required, with the host's retry limit.
@@ -22,6 +22,23 @@ impl Node {
             optional: false,
             integrates: false,
             max_retries: None,
+            plan: false,
+            lane: None,
+            priority: None,
+            approval: None,
+            note: None,
+            output: None,
+            slots: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// A plan of these nodes.
+    pub fn new(nodes: Vec<Node>) -> Plan {
+        Plan {
+            nodes,
+            verify_before_next: false,
         }
     }
 }
@@ -36,7 +53,7 @@ macro_rules! planner {
         #[cfg(not(target_family = "wasm"))]
         const _: fn(
             $crate::Task,
-            ::std::vec::Vec<::std::string::String>,
+            ::std::vec::Vec<$crate::Note>,
         ) -> ::core::result::Result<$crate::Plan, $crate::Failure> = <$agent as $crate::Planner>::plan;
     };
 }
