@@ -13,9 +13,10 @@ use crate::{
     lifecycle::{OnFailure, Request, Timeouts},
     message::Letter,
     metadata::{Clock, Index, Publisher, Root, Rotation},
-    plan::{Outcome, Payload},
+    plan::{Note, Outcome, Payload, Plan},
     plugin::Plugin,
     priority::Priority,
+    quantity::Fuel,
     reason::Reason,
     retry::Policy,
     schedule::{Missed, When},
@@ -478,7 +479,7 @@ pub struct NewTask {
     pub plan: bool,
     /// For the planner.
     #[n(7)]
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// Have another agent check the result.
     #[n(8)]
     pub check: bool,
@@ -514,6 +515,12 @@ pub struct NewTask {
     /// Where it is not to go on without a person's word.
     #[n(66)]
     pub approval: Option<Points>,
+    /// How it is split, where that is known.
+    #[n(70)]
+    pub parts: Option<Plan>,
+    /// Fuel that it and all beneath it may burn.
+    #[n(72)]
+    pub budget: Option<Fuel>,
 }
 
 /// What makes asking twice the same as asking once.

@@ -10,7 +10,7 @@ use crate::{
     lease::Held,
     message::Message,
     metadata::{Clock, Index, Publisher, Root, Rotation},
-    plan::Payload,
+    plan::{Payload, Plan},
     plugin::Plugin,
     priority::Priority,
     quantity::Time,
@@ -423,6 +423,9 @@ pub enum Change {
     /// Its attempts are used up, or another would not help, and it is kept as a dead letter: FAILED, and this is why.
     #[n(66)]
     Buried(#[n(0)] Failure),
+    /// A planner has split it, and a sequencer puts the plan in order first: READY.
+    #[n(70)]
+    Drafted(#[n(0)] Box<Plan>),
     /// It waits for a person: BLOCKED where its agent cannot go on, else AWAITING_APPROVAL.
     #[n(100)]
     Asks {
@@ -467,7 +470,7 @@ impl Change {
     #[must_use]
     pub fn begins_run(&self, held: Option<&Held>) -> bool {
         match self {
-            Change::SentBack(_) | Change::Continued(_) | Change::Again => true,
+            Change::SentBack(_) | Change::Continued(_) | Change::Again | Change::Drafted(_) => true,
             Change::Retry { counts, .. } => {
                 *counts == Counts::Retry && held.is_none_or(|held| held.export != Export::Checker)
             }

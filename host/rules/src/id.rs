@@ -7,6 +7,8 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::quantity::Time;
+
 /// Why a text is not an id, a digest or a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
@@ -125,6 +127,16 @@ ids! {
     MessageId, "message_", "a message id (`message_` and 32 hexadecimal digits)";
     /// What a person is asked.
     ApprovalId, "approval_", "an approval id (`approval_` and 32 hexadecimal digits)";
+}
+
+impl TaskId {
+    /// A UUIDv7 of a time whose random bits are those of a digest.
+    #[must_use]
+    pub(crate) fn of_digest(digest: Digest, at: Time, shard: u16) -> Self {
+        let random = digest.0.first_chunk::<10>().expect("a digest has 32 bytes");
+        let uuid = uuid::Builder::from_unix_timestamp_millis(at.0, random).into_uuid();
+        TaskId::new(uuid.as_u128(), shard)
+    }
 }
 
 impl ApprovalId {

@@ -49,6 +49,11 @@ impl Need {
                 except: task.executed_by,
                 ..Need::any(Export::Checker)
             },
+            // Its roles are those of who splits it.
+            Export::Sequencer => Need {
+                pinned: task.pinned,
+                ..Need::any(Export::Sequencer)
+            },
             export @ (Export::Executor | Export::Planner | Export::Mailbox) => Need {
                 export,
                 agent: task.agent,
@@ -116,6 +121,8 @@ pub(crate) struct Index {
     blocked: BTreeMap<TaskId, usize>,
     /// PENDING tasks whose dependencies have all ended, or one of them badly.
     pub(crate) ripe: BTreeSet<TaskId>,
+    /// Tasks whose plan was given and can be carried out.
+    pub(crate) given: BTreeSet<TaskId>,
     /// Deliveries to an agent that have not ended.
     mailboxes: BTreeMap<AgentId, usize>,
     /// Those that are ordered by a key, in their order.
@@ -354,6 +361,9 @@ impl Index {
             None => drop(self.loose.insert((task.crew, task.id))),
         }
         self.timers.extend(times(task).map(|time| (time, task.id)));
+        if task.is_given() {
+            self.given.insert(task.id);
+        }
         if queued(task) {
             let key = (task.crew, Need::of(task), task.priority);
             self.demand.entry(key).or_default().insert((task.order, task.id));
@@ -383,6 +393,7 @@ impl Index {
         }
         self.blocked.remove(&task.id);
         self.ripe.remove(&task.id);
+        self.given.remove(&task.id);
         self.joined.remove(&task.id);
         self.doomed.remove(&task.id);
         self.waits.remove(&task.id);
@@ -565,7 +576,7 @@ fn times(task: &Task) -> impl Iterator<Item = Time> + use<> {
 
 fn queued(task: &Task) -> bool {
     match task.state {
-        TaskState::Ready => true,
+        TaskState::Ready => !task.is_given(),
         TaskState::Verifying => task.held.is_none() && task.not_before.is_none(),
         _ => false,
     }

@@ -37,6 +37,7 @@ pub mod rejection;
 pub mod release;
 pub mod retry;
 pub mod schedule;
+pub mod schema;
 pub mod seam;
 pub mod shard;
 pub mod state;

@@ -58,6 +58,14 @@ pub const MAX_TASK_DEPTH: u32 = 8;
 pub const MAX_TEXT_BYTES: usize = 4 << 10;
 /// Notes given along with an objective.
 pub const MAX_NOTES: usize = 32;
+/// All of them together: what a planner is handed, which is one payload more.
+pub const MAX_NOTE_BYTES: usize = MAX_PAYLOAD_BYTES;
+/// Fields of one input that other tasks fill.
+pub const MAX_SLOTS: usize = 16;
+/// A schema of an output or a slot, of which a plan may have thousands.
+pub const MAX_SCHEMA_BYTES: usize = 4 << 10;
+/// How deep one nests: it is walked by recursion.
+pub const MAX_SCHEMA_DEPTH: usize = 16;
 /// Roles of one agent or task.
 pub const MAX_ROLES: usize = 16;
 /// Labels of a task.
@@ -105,6 +113,8 @@ pub const ACK: Millis = Millis(5_000);
 pub const MAX_HOST_FAULTS: u32 = 3;
 /// Encoded entries of one decision: they travel in one frame, which holds 768 KiB, with what follows from them.
 pub const MAX_DECISION_BYTES: usize = 512 << 10;
+/// What the record of a task takes beside its input and its description, about: for telling whether a decision has room for it.
+pub const TASK_BYTES: usize = 256;
 /// Records that one decision moves on its own account before it lets others have a turn; the next tick goes on at once.
 pub const MAX_STRIDE: usize = 1_000;
 /// Stopped crews that stay in memory; the oldest are read from their table.

@@ -8,7 +8,7 @@ use crate::{
     grant::Effective,
     id::{AgentId, CrewId, Digest, TaskId},
     message::Message,
-    plan::{Artifact, Outcome, Payload},
+    plan::{Artifact, Note, Outcome, Payload, Plan},
     quantity::{Fuel, Millis, Size, Time},
     reason::Reason,
     step::Recorded,
@@ -43,7 +43,7 @@ pub enum Call {
     Plan {
         /// What the submitter gave along.
         #[n(0)]
-        notes: Vec<String>,
+        notes: Vec<Note>,
     },
     /// `checker.check`
     #[n(2)]
@@ -51,6 +51,13 @@ pub enum Call {
         /// The result to be checked.
         #[n(0)]
         result: Payload,
+    },
+    /// `sequencer.sequence`
+    #[n(70)]
+    Sequence {
+        /// What a planner has made.
+        #[n(0)]
+        plan: Box<Plan>,
     },
     /// `mailbox.receive`
     #[n(80)]
@@ -78,11 +85,20 @@ pub enum Export {
     /// `skep:agent/mailbox`
     #[n(80)]
     Mailbox,
+    /// `skep:agent/sequencer`
+    #[n(70)]
+    Sequencer,
 }
 
 impl Export {
     /// All of them.
-    pub const ALL: &[Export] = &[Export::Executor, Export::Planner, Export::Checker, Export::Mailbox];
+    pub const ALL: &[Export] = &[
+        Export::Executor,
+        Export::Planner,
+        Export::Checker,
+        Export::Mailbox,
+        Export::Sequencer,
+    ];
 
     /// The interface.
     #[must_use]
@@ -92,6 +108,7 @@ impl Export {
             Export::Planner => "skep:agent/planner",
             Export::Checker => "skep:agent/checker",
             Export::Mailbox => "skep:agent/mailbox",
+            Export::Sequencer => "skep:agent/sequencer",
         }
     }
 }
@@ -145,6 +162,10 @@ pub struct TaskView {
     #[n(60)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Millis>,
+    /// The most fuel that an attempt may burn, where that is less than the agent's limits; not in a check.
+    #[n(70)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<Fuel>,
 }
 
 /// Who an agent is.

@@ -17,11 +17,12 @@ use crate::{
     lifecycle::{Hold, OnFailure, Past, Timeouts},
     limits::MAX_TEXT_BYTES,
     message::Delivery,
-    plan::Payload,
+    plan::{self, Note, Payload, Plan, Slot},
     priority::Priority,
     quantity::{Fuel, Size, Time},
     reason::Reason,
     retry::{OnExhausted, Policy, child_seed},
+    schema::Schema,
     seam::{Denial, DependencyEnd, Export, TaskView},
     step::Asked,
 };
@@ -122,7 +123,7 @@ impl TaskState {
         };
         match self {
             Pending => &[Ready, AwaitingApproval, Paused, Completed, Failed, Cancelled, Skipped],
-            Ready => &[Assigned, Paused, Completed, Failed, Cancelled, Skipped],
+            Ready => &[Assigned, Waiting, Paused, Completed, Failed, Cancelled, Skipped],
             Assigned => &[Running, Ready, Paused, Completed, Failed, Cancelled, Skipped],
             Paused => &[
                 Pending, Ready, Waiting, Verifying, Completed, Failed, Cancelled, Skipped,
@@ -228,7 +229,7 @@ pub struct Task {
     pub plan: bool,
     /// What the planner is told.
     #[n(11)]
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// Another agent checks the result.
     #[n(12)]
     pub check: bool,
@@ -402,6 +403,43 @@ pub struct Task {
     #[n(68)]
     #[cbor(skip_if = "Vec::is_empty")]
     pub always: Vec<String>,
+    /// What its plan says of it that most plans do not say.
+    #[n(70)]
+    pub part: Option<Box<Part>>,
+    /// A plan that is there and not carried out: a sequencer puts it in order, or its turn has not come.
+    #[n(71)]
+    pub draft: Option<Box<Draft>>,
+    /// Fuel that it and all beneath it may burn.
+    #[n(72)]
+    pub budget: Option<Fuel>,
+}
+
+/// What a plan says of one of its tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Part {
+    /// Its lane in the plan.
+    #[n(0)]
+    pub lane: Option<NodeName>,
+    /// The note that it came from.
+    #[n(1)]
+    pub note: Option<String>,
+    /// What its output will be.
+    #[n(2)]
+    pub output: Option<Schema>,
+    /// Fields of its input that are outputs of tasks that it depends on.
+    #[n(3)]
+    pub slots: Vec<Slot>,
+}
+
+/// A plan before it is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Draft {
+    /// It.
+    #[n(0)]
+    pub plan: Plan,
+    /// The submitter gave it: it is carried out as it is.
+    #[n(1)]
+    pub given: bool,
 }
 
 /// Zero, which is not written.
@@ -436,6 +474,7 @@ impl Task {
         match self.state {
             TaskState::Verifying => Export::Checker,
             _ if self.delivery.is_some() => Export::Mailbox,
+            _ if self.draft.is_some() => Export::Sequencer,
             _ if self.plan => Export::Planner,
             _ => Export::Executor,
         }
@@ -445,18 +484,35 @@ impl Task {
     /// the sandbox again, wherever that is, is to be given this.
     #[must_use]
     pub fn view(&self, live: impl IntoIterator<Item = DependencyEnd>) -> TaskView {
+        let dependencies: Vec<DependencyEnd> = self.settled.iter().cloned().chain(live).collect();
         TaskView {
             attempt: self.run + 1,
             description: self.description.clone(),
-            input: self.input.clone(),
-            dependencies: self.settled.iter().cloned().chain(live).collect(),
+            input: match self.part.as_ref().map_or(&[][..], |part| &part.slots) {
+                [] => self.input.clone(),
+                slots => filled(&self.input, slots, &dependencies),
+            },
+            dependencies,
             facts: self.facts.clone(),
             remarks: self.remarks.clone(),
             seed: self.run_seed(),
             records: !self.ephemeral,
             deadline: self.timeouts.start_to_close,
+            fuel: self.fuel_left(),
             began: self.began.unwrap_or(self.created),
         }
+    }
+
+    /// Fuel that its attempts may still burn, where it has a budget.
+    #[must_use]
+    pub fn fuel_left(&self) -> Option<Fuel> {
+        self.budget.map(|budget| Fuel(budget.0.saturating_sub(self.fuel.0)))
+    }
+
+    /// Whether a plan that its submitter gave waits for nothing more.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.state == TaskState::Ready && self.draft.as_ref().is_some_and(|draft| draft.given)
     }
 
     /// Whether it waits for its parts, as a task does that was split; not for a step of its run.
@@ -546,6 +602,18 @@ impl Task {
             .as_ref()
             .map_or_else(|| self.id.to_string(), ToString::to_string)
     }
+}
+
+/// An input with the outputs that belong in it, each under its field: JSON as it is, other text as a string, other bytes as `{"$hex": …}`, an artifact as
+/// `{"$artifact": {"digest", "size", "media"}}`, what did not come about as `null`.
+fn filled(input: &Payload, slots: &[Slot], ends: &[DependencyEnd]) -> Payload {
+    let mut fields = plan::object(input).unwrap_or_default();
+    for slot in slots {
+        let end = ends.iter().find(|end| end.name == slot.node.as_str());
+        let output = end.and_then(|end| end.output.as_ref().ok());
+        fields.insert(slot.field.clone(), output.map_or(serde_json::Value::Null, plan::as_json));
+    }
+    Payload::Inline(serde_json::Value::Object(fields).to_string().into_bytes())
 }
 
 /// A text cut to [`MAX_TEXT_BYTES`], at the border of a character.

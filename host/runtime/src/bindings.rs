@@ -47,6 +47,7 @@ macro_rules! agents {
 agents! {
     executor_agent "executor-agent";
     planner_agent "planner-agent";
+    sequencer_agent "sequencer-agent";
     checker_agent "checker-agent";
     mailbox_agent "mailbox-agent";
 }
@@ -55,3 +56,4 @@ pub(crate) use checker_agent::exports::skep::agent::checker;
 pub(crate) use executor_agent::exports::skep::agent::executor;
 pub(crate) use mailbox_agent::exports::skep::agent::mailbox;
 pub(crate) use planner_agent::exports::skep::agent::planner;
+pub(crate) use sequencer_agent::exports::skep::agent::sequencer;

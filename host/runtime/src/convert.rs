@@ -4,10 +4,13 @@
 use std::collections::BTreeSet;
 
 use skep_rules::{
-    limits::{MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_TEXT_BYTES},
-    plan::{Artifact, Node, Outcome, Payload, Plan, Retry},
+    id::NodeName,
+    limits::{MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_TEXT_BYTES},
+    plan::{Artifact, Node, NodePoint, Note, Outcome, Payload, Plan, Retry, Slot},
+    priority::Priority,
     quantity::Millis,
     reason::Reason,
+    schema,
     seam::{DependencyEnd, Lease, TaskView},
 };
 
@@ -45,10 +48,68 @@ pub(crate) fn task(lease: Lease, view: TaskView) -> types::Task {
     }
 }
 
-/// The notes of the submitter, within their bound.
-pub(crate) fn notes(mut notes: Vec<String>) -> Vec<String> {
-    notes.truncate(MAX_NOTES);
-    notes
+/// The notes of the submitter.
+pub(crate) fn notes(notes: Vec<Note>) -> Vec<types::Note> {
+    let note = |note: Note| types::Note {
+        name: note.name,
+        text: note.text,
+    };
+    notes.into_iter().map(note).collect()
+}
+
+/// A plan as the sequencer sees it.
+pub(crate) fn plan_in(plan: Plan) -> types::Plan {
+    types::Plan {
+        nodes: plan.nodes.into_iter().map(node_in).collect(),
+        verify_before_next: plan.verify_before_next,
+    }
+}
+
+fn node_in(node: Node) -> types::Node {
+    let slot = |slot: Slot| types::Slot {
+        field: slot.field,
+        node: slot.node.to_string(),
+        schema: slot.schema.map(|schema| schema.to_string()),
+    };
+    types::Node {
+        name: node.name.to_string(),
+        description: node.description,
+        roles: node.roles.iter().map(ToString::to_string).collect(),
+        input: payload_in(node.input),
+        dependencies: node.dependencies.iter().map(ToString::to_string).collect(),
+        check: node.check,
+        optional: node.optional,
+        integrates: node.integrates,
+        max_retries: node.max_retries,
+        plan: node.plan,
+        lane: node.lane.map(|lane| lane.to_string()),
+        priority: node.priority.map(priority_in),
+        approval: node.approval.map(|point| match point {
+            NodePoint::Before => types::ApprovalPoint::Before,
+            NodePoint::After => types::ApprovalPoint::After,
+        }),
+        note: node.note,
+        output: node.output.map(|schema| schema.to_string()),
+        slots: node.slots.into_iter().map(slot).collect(),
+    }
+}
+
+pub(crate) fn priority_in(priority: Priority) -> types::Priority {
+    match priority {
+        Priority::Low => types::Priority::Low,
+        Priority::Medium => types::Priority::Medium,
+        Priority::High => types::Priority::High,
+        Priority::Critical => types::Priority::Critical,
+    }
+}
+
+pub(crate) fn priority(priority: types::Priority) -> Priority {
+    match priority {
+        types::Priority::Low => Priority::Low,
+        types::Priority::Medium => Priority::Medium,
+        types::Priority::High => Priority::High,
+        types::Priority::Critical => Priority::Critical,
+    }
 }
 
 pub(crate) fn payload_in(payload: Payload) -> types::Payload {
@@ -85,7 +146,7 @@ pub(crate) fn executed(returned: Result<executor::Outcome, types::Failure>) -> R
     }
 }
 
-/// What `plan` returned.
+/// What `plan` or `sequence` returned.
 pub(crate) fn planned(returned: Result<types::Plan, types::Failure>) -> Result<Outcome, Error> {
     match returned {
         Ok(split) => plan(split).map(Outcome::Plan),
@@ -158,13 +219,17 @@ fn plan(plan: types::Plan) -> Result<Plan, Error> {
             plan.nodes.len()
         )));
     }
+    let verify_before_next = plan.verify_before_next;
     let nodes = plan.nodes.into_iter().map(node).collect::<Result<_, _>>()?;
-    Ok(Plan { nodes })
+    Ok(Plan {
+        nodes,
+        verify_before_next,
+    })
 }
 
 fn node(node: types::Node) -> Result<Node, Error> {
     let named = |error: skep_rules::id::Error| bad(format!("in a plan, {error}"));
-    let name = node.name.parse().map_err(named)?;
+    let name: NodeName = node.name.parse().map_err(named)?;
     let roles = node
         .roles
         .iter()
@@ -175,8 +240,21 @@ fn node(node: types::Node) -> Result<Node, Error> {
         .iter()
         .map(|name| name.parse().map_err(named))
         .collect::<Result<_, _>>()?;
+    let schema = |text: Option<String>| text.map(|text| text.parse()).transpose();
+    let schema = |of: &str, text| {
+        let at = |error: schema::Error| bad(format!("in a plan, the {of} of `{name}`: {error}"));
+        schema(text).map_err(at)
+    };
+    let slot = |slot: types::Slot| {
+        Ok(Slot {
+            schema: schema(&format!("slot `{}`", escape(slot.field.as_bytes(), 64)), slot.schema)?,
+            field: slot.field,
+            node: slot.node.parse().map_err(named)?,
+        })
+    };
     Ok(Node {
-        name,
+        output: schema("output", node.output)?,
+        slots: node.slots.into_iter().map(slot).collect::<Result<_, Error>>()?,
         description: node.description,
         roles,
         input: payload(node.input)?,
@@ -185,6 +263,15 @@ fn node(node: types::Node) -> Result<Node, Error> {
         optional: node.optional,
         integrates: node.integrates,
         max_retries: node.max_retries,
+        plan: node.plan,
+        lane: node.lane.map(|lane| lane.parse().map_err(named)).transpose()?,
+        priority: node.priority.map(priority),
+        approval: node.approval.map(|point| match point {
+            types::ApprovalPoint::Before => NodePoint::Before,
+            types::ApprovalPoint::After => NodePoint::After,
+        }),
+        note: node.note,
+        ..Node::named(name)
     })
 }
 
@@ -203,6 +290,13 @@ mod tests {
             optional: false,
             integrates: false,
             max_retries: None,
+            plan: false,
+            lane: None,
+            priority: None,
+            approval: None,
+            note: None,
+            output: None,
+            slots: vec![],
         }
     }
 
@@ -226,11 +320,43 @@ mod tests {
         let large = types::Payload::Inline(vec![0; MAX_PAYLOAD_BYTES + 1]);
         assert_eq!(done(large).unwrap_err().reason, Reason::BodyLimit);
 
-        let split = |nodes| planned(Ok(types::Plan { nodes }));
+        let split = |nodes| {
+            planned(Ok(types::Plan {
+                nodes,
+                verify_before_next: false,
+            }))
+        };
         assert!(split(vec![a_node("one", "worker")]).is_ok());
         assert!(split(vec![a_node("no such name!", "worker")]).is_err());
         assert!(split(vec![a_node("one", "WORKER!")]).is_err());
         assert!(split(vec![a_node("one", "worker"); MAX_PLAN_NODES + 1]).is_err());
+        let mut typed = a_node("one", "worker");
+        typed.output = Some("{\"pattern\":\"x\"}".into());
+        let error = split(vec![typed]).unwrap_err();
+        assert!(error.message.contains("the output of `one`: `pattern` is not understood"), "{error}");
+    }
+
+    #[test]
+    fn a_plan_goes_to_the_sequencer_and_comes_back_the_same() {
+        let mut node = a_node("one", "worker");
+        node.lane = Some("slow".into());
+        node.priority = Some(types::Priority::High);
+        node.approval = Some(types::ApprovalPoint::After);
+        node.note = Some("a.md".into());
+        node.output = Some("{\"type\":\"string\"}".into());
+        let mut second = a_node("two", "worker");
+        second.plan = true;
+        second.slots = vec![types::Slot {
+            field: "text".into(),
+            node: "one".into(),
+            schema: Some("{\"type\":\"string\"}".into()),
+        }];
+        let given = plan(types::Plan {
+            nodes: vec![node, second],
+            verify_before_next: true,
+        });
+        let given = given.unwrap();
+        assert_eq!(plan(plan_in(given.clone())), Ok(given));
     }
 
     #[test]

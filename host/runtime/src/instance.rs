@@ -190,6 +190,11 @@ impl Prepared {
             Ok(store) => store,
             Err(error) => return self.stillborn(error, began),
         };
+        if let Some(Fuel(budget)) = task.fuel
+            && let Err(error) = confine(&mut store, budget)
+        {
+            return self.stillborn(error, began);
+        }
         let limits = &self.effective.limits;
         let deadline = task.deadline.unwrap_or(limits.deadline).min(limits.deadline);
         let inner = self.call(&mut store, call, task);
@@ -386,6 +391,14 @@ impl Prepared {
                         .await?,
                 ))
             }
+            Call::Sequence { plan } => {
+                let guest = linked
+                    .sequencer
+                    .as_ref()
+                    .ok_or_else(|| lacks(Export::Sequencer))?
+                    .load(&mut *store, &instance)?;
+                convert::planned(guest.call_sequence(&mut *store, &convert::plan_in(*plan)).await?)
+            }
             Call::Receive { message } => {
                 let guest = linked
                     .mailbox
@@ -398,6 +411,18 @@ impl Prepared {
         };
         Ok(outcome?)
     }
+}
+
+/// Lets an attempt burn no more than is left of its task's budget: at once, or, where a record is given first, from its end on.
+fn confine(store: &mut Store<Ctx>, budget: u64) -> wasmtime::Result<()> {
+    let fuel = store.get_fuel()?.min(budget);
+    let ctx = store.data_mut();
+    ctx.base.budget = Some(budget);
+    if ctx.base.billed_from > 0 {
+        ctx.base.billed_from = fuel;
+        store.set_fuel(fuel)?;
+    }
+    Ok(())
 }
 
 /// Whether a message has waited here past its time, after the host had found it in time. What was begun before goes on.

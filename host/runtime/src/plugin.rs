@@ -86,7 +86,7 @@ pub fn read(bytes: &[u8]) -> Result<Plugin, Refused> {
     if scan.exports.is_empty() {
         return Err(refuse(
             Reason::NotAComponent,
-            "the component exports none of skep:agent/executor, skep:agent/planner, skep:agent/checker and skep:agent/mailbox (version 0.1), so there is nothing to \
+            "the component exports none of skep:agent/executor, skep:agent/planner, skep:agent/sequencer, skep:agent/checker and skep:agent/mailbox (version 0.1), so there is nothing to \
              call; export one of them, for example with `skep_sdk::executor!`",
         ));
     }

@@ -55,6 +55,7 @@ pub(crate) struct Linked {
     pub(crate) planner: Option<bindings::planner::GuestIndices>,
     pub(crate) checker: Option<bindings::checker::GuestIndices>,
     pub(crate) mailbox: Option<bindings::mailbox::GuestIndices>,
+    pub(crate) sequencer: Option<bindings::sequencer::GuestIndices>,
     needs: Needs,
 }
 
@@ -74,6 +75,7 @@ impl Linked {
             (Export::Planner, self.planner.is_some()),
             (Export::Checker, self.checker.is_some()),
             (Export::Mailbox, self.mailbox.is_some()),
+            (Export::Sequencer, self.sequencer.is_some()),
         ];
         found
             .into_iter()
@@ -300,6 +302,7 @@ fn link(engine: &Engine, component: &Component, word: GrantWord) -> Result<Linke
         planner: None,
         checker: None,
         mailbox: None,
+        sequencer: None,
         needs: Needs::of(component)?,
         pre,
     };
@@ -322,10 +325,14 @@ fn link(engine: &Engine, component: &Component, word: GrantWord) -> Result<Linke
                 let found = bindings::mailbox::GuestIndices::new(pre).map_err(|error| typed(export, error))?;
                 linked.mailbox = Some(found);
             }
+            Export::Sequencer => {
+                let found = bindings::sequencer::GuestIndices::new(pre).map_err(|error| typed(export, error))?;
+                linked.sequencer = Some(found);
+            }
         }
     }
     if linked.exports().is_empty() {
-        let message = "the component exports none of skep:agent/executor, skep:agent/planner, skep:agent/checker and skep:agent/mailbox (version 0.1)";
+        let message = "the component exports none of skep:agent/executor, skep:agent/planner, skep:agent/sequencer, skep:agent/checker and skep:agent/mailbox (version 0.1)";
         return Err(refuse(Reason::NotAComponent, message));
     }
     Ok(linked)

@@ -383,6 +383,7 @@ impl Trial {
         let task = TaskView {
             records: !matches!(call, Call::Check { .. }),
             deadline: None,
+            fuel: None,
             ..task(b"")
         };
         self.runner.command(RunnerCommand::Start {
@@ -462,6 +463,7 @@ pub(crate) fn task(input: &[u8]) -> TaskView {
         began: BEGAN,
         records: true,
         deadline: None,
+        fuel: None,
     }
 }
 

@@ -77,7 +77,11 @@ pub(crate) fn schedule(state: &State, of: &Schedule) -> api::schedule::Schedule 
 
 /// A task.
 pub(crate) fn task(task: Task) -> api::task::Task {
+    let part = task.part.map(|part| *part).unwrap_or_default();
     api::task::Task {
+        lane: part.lane,
+        note: part.note,
+        fuel_budget: task.budget,
         task_id: task.id,
         name: task.name,
         description: task.description,

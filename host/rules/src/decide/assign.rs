@@ -202,6 +202,7 @@ impl Decision<'_> {
             Export::Planner => "plan",
             Export::Checker => "check",
             Export::Mailbox => "receive",
+            Export::Sequencer => "put in order",
         };
         let mut why = format!("no agent of the crew can {what} it");
         if !need.roles.is_empty() {
@@ -231,6 +232,12 @@ fn call(task: &Task) -> Call {
         (Export::Checker, Some(result)) => Call::Check { result: result.clone() },
         (Export::Planner, _) => Call::Plan {
             notes: task.notes.clone(),
+        },
+        (Export::Sequencer, _) => match &task.draft {
+            Some(draft) => Call::Sequence {
+                plan: Box::new(draft.plan.clone()),
+            },
+            None => Call::Execute,
         },
         _ => Call::Execute,
     }

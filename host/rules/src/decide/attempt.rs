@@ -1,35 +1,37 @@
 //! What becomes of an attempt: begun, finished, failed, fenced. A result, a plan or a verdict is accepted only from whoever holds the task.
 
-use std::collections::BTreeMap;
-
 use super::{
-    Decision, Reply,
+    Decision, Reply, approval,
     lifecycle::{exhausted, hopeless},
     task::{blank, placed},
 };
 use crate::{
     agent::Failure,
+    approval::{Points, Terms},
     audit::{AuditEntry, Kind},
     event::{Cause, Change, Counts, Event, Source},
-    id::{NodeName, TaskId},
+    id::{ApprovalId, Digest, TaskId},
+    index::Need,
     lifecycle::OnFailure,
     limits::{
         DEFAULT_RETRIES, MAX_CHECK_ROUNDS, MAX_DECISION_BYTES, MAX_DENIALS, MAX_HOST_FAULTS, MAX_LIVE_TASKS,
-        MAX_PLAN_NODES, MAX_TASK_DEPTH,
+        MAX_PLAN_NODES, MAX_TASK_DEPTH, TASK_BYTES,
     },
-    plan::{Node, Outcome, Payload, Plan, Retry},
-    quantity::Millis,
+    plan::{Node, NodePoint, Note, Outcome, Payload, Plan, Retry, as_json},
+    quantity::{Fuel, Millis, Time},
     reason::Reason,
     retry,
-    seam::{Denial, End, Lease, Usage},
+    seam::{Denial, End, Export, Lease, Usage},
     state::encode,
-    task::{Task, TaskState, cut},
+    task::{Draft, Part, Task, TaskState, cut},
 };
 
 /// Why a plan was not accepted.
 enum Refusal {
     /// The same plan would be refused again.
     Plan(String),
+    /// The objective has no room for it.
+    Budget(String),
     /// The host has no room for it now.
     Room(String),
 }
@@ -64,6 +66,7 @@ impl Decision<'_> {
             return self.fenced(lease, &end);
         };
         let (crew, started) = (task.crew, task.held.as_ref().is_some_and(|held| held.started));
+        let called = task.held.as_ref().map(|held| held.export);
         denials.truncate(MAX_DENIALS);
         if !started {
             self.move_task(lease.task, Change::Started);
@@ -74,7 +77,9 @@ impl Decision<'_> {
             return Reply::Fenced;
         };
         match end {
-            End::Finished(Outcome::Plan(plan)) if task.state == TaskState::Running => self.split(&task, plan, children),
+            End::Finished(Outcome::Plan(plan)) if task.state == TaskState::Running => {
+                self.planned(&task, called, plan, children);
+            }
             end => {
                 let change = self.conclude(&task, end);
                 self.move_task(lease.task, change);
@@ -104,16 +109,10 @@ impl Decision<'_> {
     fn conclude(&self, task: &Task, end: End) -> Change {
         let checking = task.state == TaskState::Verifying;
         match end {
-            End::Finished(Outcome::Done(payload)) if !checking && !task.plan => match payload.fits() {
-                true if task.check => Change::Candidate(Source::Given(payload)),
-                true => Change::Completed(Source::Given(payload)),
-                false => hopeless(
-                    task,
-                    Failure::new(
-                        Reason::InvalidInput,
-                        "the result is larger than 256 KiB; store it as an artifact",
-                    ),
-                ),
+            End::Finished(Outcome::Done(payload)) if !checking && !task.plan => match promised(task, &payload) {
+                Ok(()) if task.check => Change::Candidate(Source::Given(payload)),
+                Ok(()) => Change::Completed(Source::Given(payload)),
+                Err(message) => hopeless(task, Failure::new(Reason::InvalidInput, &message)),
             },
             End::Finished(Outcome::Accepted) if checking => Change::Completed(Source::Candidate),
             End::Finished(Outcome::Rejected(remark)) if checking => {
@@ -153,6 +152,10 @@ impl Decision<'_> {
 
     /// A retry where one can help and there are any left.
     fn again(&self, task: &Task, failure: Failure, delay: Option<Millis>) -> Change {
+        if task.fuel_left() == Some(Fuel(0)) {
+            let message = format!("its fuel is used up, and that of its objective was split: {}", failure.message);
+            return hopeless(task, Failure::new(Reason::BudgetExhausted, &message));
+        }
         if !retry::may_help(failure.reason) || task.retry.not_again.contains(&failure.reason) {
             return hopeless(task, failure);
         }
@@ -189,31 +192,84 @@ impl Decision<'_> {
         }
     }
 
-    /// Makes the children of a task, all or none.
-    fn split(&mut self, task: &Task, plan: Plan, ids: &[TaskId]) {
-        match self.children(task, plan, ids) {
-            Ok(children) => {
-                self.move_task(task.id, Change::Split);
-                for child in children {
-                    self.accept(child);
-                }
-            }
-            Err(Refusal::Plan(message)) => {
-                let failure = Failure::new(Reason::InvalidInput, &format!("the plan was refused: {message}"));
-                self.move_task(task.id, hopeless(task, failure));
-            }
-            Err(Refusal::Room(message)) => {
-                let change = self.overloaded(task, &message);
-                self.move_task(task.id, change);
-            }
+    /// What follows from a plan: its tasks, or first the turn of a sequencer where the crew has one and a planner made it.
+    fn planned(&mut self, task: &Task, called: Option<Export>, plan: Plan, ids: &[TaskId]) {
+        let draft = task.draft.as_ref().map(|draft| &draft.plan);
+        let refused = match (called, draft) {
+            (Some(Export::Planner), _) => plan.check_notes(&task.notes).err(),
+            (Some(Export::Sequencer), Some(draft)) => plan.keeps(draft).err(),
+            _ => None,
+        };
+        let sequencer = Need::any(Export::Sequencer);
+        let is_draft = called == Some(Export::Planner) && self.can_serve(task.crew, &sequencer).is_ok();
+        match refused.or_else(|| plan.check().err().filter(|_| is_draft)) {
+            Some(error) => self.refuse_plan(task, Refusal::Plan(error.to_string())),
+            None if is_draft => self.move_task(task.id, Change::Drafted(Box::new(plan))),
+            None => match self.children(task, plan, ids) {
+                Ok(children) => self.split(task.id, children),
+                Err(refusal) => self.refuse_plan(task, refusal),
+            },
         }
+    }
+
+    /// Gives a task its children.
+    fn split(&mut self, id: TaskId, children: Vec<Task>) {
+        self.move_task(id, Change::Split);
+        for child in children {
+            self.accept(child);
+        }
+    }
+
+    fn refuse_plan(&mut self, task: &Task, refusal: Refusal) {
+        let (reason, message) = match refusal {
+            Refusal::Plan(message) => (Reason::InvalidInput, message),
+            Refusal::Budget(message) => (Reason::BudgetExhausted, message),
+            // Of a plan that was given there is no attempt that could be made again.
+            Refusal::Room(message) if task.state == TaskState::Running => {
+                let change = self.overloaded(task, &message);
+                return self.move_task(task.id, change);
+            }
+            Refusal::Room(message) => (Reason::Overloaded, message),
+        };
+        let failure = Failure::new(reason, &format!("the plan was refused: {message}"));
+        let change = match task.state {
+            TaskState::Running => hopeless(task, failure),
+            _ => Change::Failed(Cause::Own(failure)),
+        };
+        self.move_task(task.id, change);
+    }
+
+    /// Carries out the plans that were given and have their turn.
+    pub(super) fn split_given(&mut self) -> bool {
+        let mut any = false;
+        while let Some(id) = self.state.index.given.first().copied() {
+            let Some(task) = self.state.task(id).cloned() else {
+                return any;
+            };
+            let Some(draft) = task.draft.as_ref() else {
+                return any;
+            };
+            // It makes a whole tree, and what was decided before may fill the frame already.
+            if !self.step() || self.is_crowded(encode(draft).len() + draft.plan.nodes.len() * TASK_BYTES) {
+                self.stride = 0;
+                return false;
+            }
+            let ids = 0..draft.plan.nodes.len() as u64;
+            let ids: Vec<TaskId> = ids.map(|index| derived_id(&task, index, self.now)).collect();
+            match self.children(&task, draft.plan.clone(), &ids) {
+                Ok(children) => self.split(id, children),
+                Err(refusal) => self.refuse_plan(&task, refusal),
+            }
+            any = true;
+        }
+        any
     }
 
     /// The records of a plan's nodes, every rule checked.
     fn children(&self, parent: &Task, plan: Plan, ids: &[TaskId]) -> Result<Vec<Task>, Refusal> {
-        plan.check().map_err(|error| Refusal::Plan(error.to_string()))?;
+        let order = plan.check().map_err(|error| Refusal::Plan(error.to_string()))?;
         if parent.depth >= MAX_TASK_DEPTH {
-            return Err(Refusal::Plan(format!("tasks nest at most {MAX_TASK_DEPTH} deep")));
+            return Err(Refusal::Budget(format!("tasks nest at most {MAX_TASK_DEPTH} deep")));
         }
         let under = self.state.task(parent.root).map_or(0, |root| root.nodes);
         let total = plan
@@ -221,7 +277,7 @@ impl Decision<'_> {
             .len()
             .saturating_add(usize::try_from(under).unwrap_or(usize::MAX));
         if total > MAX_PLAN_NODES {
-            return Err(Refusal::Plan(format!(
+            return Err(Refusal::Budget(format!(
                 "one objective has at most {MAX_PLAN_NODES} tasks beneath it, this would make {total}"
             )));
         }
@@ -234,19 +290,32 @@ impl Decision<'_> {
         if ids.len() != plan.nodes.len() || !fresh {
             return Err(Refusal::Room("the host drew too few ids for the plan".to_owned()));
         }
-        let named: BTreeMap<NodeName, TaskId> = plan
-            .nodes
-            .iter()
-            .map(|node| node.name.clone())
-            .zip(ids.iter().copied())
-            .collect();
+        // One share stays, for a check, or another plan when the result is sent back.
+        let budget = parent.fuel_left().map(|left| Fuel(left.0 / (ids.len() as u64 + 1)));
+        if budget == Some(Fuel(0)) {
+            return Err(Refusal::Budget("no fuel is left for its tasks".to_owned()));
+        }
+        let verify = plan.verify_before_next;
         let mut bytes = 0;
         let mut children = Vec::with_capacity(plan.nodes.len());
-        for ((node, id), index) in plan.nodes.into_iter().zip(ids).zip(0_u64..) {
+        for (((node, waits), id), index) in plan.nodes.into_iter().zip(order.waits).zip(ids).zip(0_u64..) {
             let name = node.name.clone();
-            let child = self.child(parent, node, *id, index, &named);
-            self.servable(&child)
-                .map_err(|rejection| Refusal::Plan(format!("`{name}`: {}", rejection.message)))?;
+            let mut dependencies: Vec<TaskId> = waits.iter().filter_map(|at| ids.get(*at).copied()).collect();
+            dependencies.sort_unstable();
+            let child = self.child(parent, node, *id, index);
+            let check = child.check || verify && child.draft.is_none();
+            let child = placed(Task {
+                dependencies,
+                check,
+                budget,
+                ..child
+            });
+            let refuse = |why: String| Refusal::Plan(format!("`{name}`: {why}"));
+            let points = child.points.as_ref();
+            points
+                .map_or(Ok(()), |points| approval::points(points, child.ephemeral))
+                .map_err(refuse)?;
+            self.servable(&child).map_err(|rejection| refuse(rejection.message))?;
             bytes += encode(&child).len();
             children.push(child);
         }
@@ -258,15 +327,29 @@ impl Decision<'_> {
         Ok(children)
     }
 
-    fn child(&self, parent: &Task, node: Node, id: TaskId, index: u64, named: &BTreeMap<NodeName, TaskId>) -> Task {
-        let mut dependencies: Vec<TaskId> = node
-            .dependencies
-            .iter()
-            .filter_map(|name| named.get(name).copied())
-            .collect();
-        dependencies.sort_unstable();
-        dependencies.dedup();
-        let task = Task {
+    fn child(&self, parent: &Task, node: Node, id: TaskId, index: u64) -> Task {
+        let noted = |note: &&Note| Some(&note.name) == node.note.as_ref();
+        let notes = parent.notes.iter().filter(noted).cloned();
+        let notes: Vec<Note> = notes.filter(|_| node.plan || node.parts.is_some()).collect();
+        let seed = retry::child_seed(
+            parent.run_seed(),
+            u64::from(parent.planned_from) + parent.children.len() as u64 + index,
+        );
+        let points = node.approval.map(|point| {
+            let id = ApprovalId::drawn(random_id(seed, id, self.now));
+            Points {
+                before: Some(id).filter(|_| point == NodePoint::Before),
+                after: Some(id).filter(|_| point == NodePoint::After),
+                terms: Terms::default(),
+            }
+        });
+        let part = Part {
+            lane: node.lane,
+            note: node.note,
+            output: node.output,
+            slots: node.slots,
+        };
+        Task {
             parent: Some(parent.id),
             root: parent.root,
             name: Some(node.name),
@@ -274,24 +357,24 @@ impl Decision<'_> {
             description: node.description,
             input: node.input,
             roles: node.roles,
+            plan: node.plan,
+            notes,
+            draft: node.parts.map(|plan| Box::new(Draft { plan, given: true })),
             check: node.check,
             optional: node.optional || parent.on_failure == OnFailure::Collect,
             integrates: node.integrates,
             max_retries: node.max_retries.unwrap_or(DEFAULT_RETRIES),
-            dependencies,
-            seed: retry::child_seed(
-                parent.run_seed(),
-                u64::from(parent.planned_from) + parent.children.len() as u64 + index,
-            ),
+            seed,
             order: self.state.next_order() + index,
             created: self.now,
             by: parent.by.clone(),
             ephemeral: parent.ephemeral,
-            priority: parent.priority,
+            priority: node.priority.unwrap_or(parent.priority),
             on_failure: parent.on_failure,
+            points,
+            part: (part != Part::default()).then(|| Box::new(part)),
             ..blank(id, parent.crew)
-        };
-        placed(task)
+        }
     }
 
     /// The change that follows when the children of a task have all ended.
@@ -307,7 +390,13 @@ impl Decision<'_> {
         let parts: Vec<&Task> = task.parts().iter().filter_map(|id| self.state.task(*id)).collect();
         let output = parts.iter().find(|part| part.integrates).or_else(|| only_sink(&parts));
         let source = match output {
-            Some(child) if child.state == TaskState::Completed => Source::Child(child.id),
+            Some(child) if child.state == TaskState::Completed => {
+                let result = child.result.as_ref();
+                if let Some(Err(message)) = result.map(|result| promised(task, result)) {
+                    return Change::Failed(Cause::Own(Failure::new(Reason::InvalidInput, &message)));
+                }
+                Source::Child(child.id)
+            }
             Some(child) => return Change::Failed(Cause::Task(child.id)),
             None => Source::Given(summary(&parts)),
         };
@@ -317,6 +406,28 @@ impl Decision<'_> {
             Change::Completed(source)
         }
     }
+}
+
+/// Whether a result is what its task may give.
+fn promised(task: &Task, result: &Payload) -> Result<(), String> {
+    if !result.fits() {
+        return Err("the result is larger than 256 KiB; store it as an artifact".to_owned());
+    }
+    let schema = task.part.as_ref().and_then(|part| part.output.as_ref());
+    let allowed = schema.map_or(Ok(()), |schema| schema.allows(&as_json(result)));
+    allowed.map_err(|why| format!("the result is not what the plan says of it: {why}"))
+}
+
+/// The id of a task that follows from a plan that was given: the same however often it is carried out after a crash.
+fn derived_id(task: &Task, index: u64, now: Time) -> TaskId {
+    let seed = retry::child_seed(task.seed, u64::from(task.run) << 32 | index);
+    random_id(seed, task.id, now)
+}
+
+/// A UUIDv7 whose random bits follow from a seed, which nobody outside knows, and another id.
+fn random_id(seed: u64, of: TaskId, now: Time) -> TaskId {
+    let digest = Digest::of(&[of.to_bytes().as_slice(), &seed.to_be_bytes()].concat());
+    TaskId::of_digest(digest, now, of.shard())
 }
 
 /// The one task that no other waits for, if there is exactly one.

@@ -308,6 +308,7 @@ fn complaint(state: &State, held: &Held, change: &Change) -> Option<(Reason, Str
         | Change::HandedBack
         | Change::Candidate(_)
         | Change::Split
+        | Change::Drafted(_)
         | Change::Waits(_)
         | Change::Asks { .. }
         | Change::Continued(_)

@@ -202,6 +202,9 @@ impl Decision<'_> {
             timeouts: task.timeouts,
             on_failure: task.on_failure,
             approval: points,
+            parts: task.draft.as_ref().filter(|draft| draft.given).map(|draft| draft.plan.clone()),
+            // What a tree has left says nothing of what it had.
+            budget: None,
         };
         let record = self.record(facts, crew, new, 0, &std::collections::BTreeMap::new())?;
         let record = Task {

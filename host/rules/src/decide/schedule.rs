@@ -198,10 +198,7 @@ fn due_task(schedule: &Schedule, due: Time) -> NewTask {
 /// A UUIDv7 of the due time whose random bits follow from the schedule's own id and the due time.
 fn due_id(schedule: &Schedule, due: Time) -> TaskId {
     let drawn = [schedule.task.id.to_bytes().as_slice(), &due.0.to_be_bytes()].concat();
-    let digest = Digest::of(&drawn);
-    let random = digest.as_bytes().first_chunk::<10>().expect("a digest has 32 bytes");
-    let uuid = uuid::Builder::from_unix_timestamp_millis(due.0, random).into_uuid();
-    TaskId::new(uuid.as_u128(), schedule.task.id.shard())
+    TaskId::of_digest(Digest::of(&drawn), due, schedule.task.id.shard())
 }
 
 /// What a schedule cannot submit.

@@ -23,6 +23,7 @@ impl Decision<'_> {
             self.sweep();
             if !(self.quarantine_condemned()
                 || self.ripen()
+                || self.split_given()
                 || self.join_all()
                 || self.wake_all()
                 || self.drain_crews()
@@ -53,6 +54,11 @@ impl Decision<'_> {
         let left = self.stride > 0;
         self.stride = self.stride.saturating_sub(1);
         left
+    }
+
+    /// Whether so many bytes more would make this decision too large, where it can be left to the next one.
+    pub(super) fn is_crowded(&self, more: usize) -> bool {
+        self.bytes > 0 && self.bytes + more > MAX_DECISION_BYTES
     }
 
     /// Ends what does not run in trees that have failed, and what runs that are over have left behind. A tree is bounded, so this is never left

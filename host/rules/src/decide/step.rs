@@ -20,7 +20,7 @@ use crate::{
         STATE_HISTORY_AGE,
     },
     plan::{Artifact, Payload},
-    quantity::{Millis, Time},
+    quantity::{Fuel, Millis, Time},
     reason::Reason,
     retry,
     seam::{End, Export, Lease, StepReply},
@@ -473,8 +473,13 @@ impl Decision<'_> {
         if self.state.live_tasks() >= MAX_LIVE_TASKS || self.state.task(id).is_some() {
             return StepResult::refused(Reason::Overloaded);
         }
+        let budget = parent.fuel_left().map(|left| Fuel(left.0 / 2));
+        if budget == Some(Fuel(0)) {
+            return StepResult::refused(Reason::BudgetExhausted);
+        }
         let seed = parent.run_seed();
         let task = Task {
+            budget,
             parent: Some(parent.id),
             root: parent.root,
             depth: parent.depth + 1,

@@ -14,9 +14,9 @@ use crate::{
     lifecycle::{OnFailure, Timeouts},
     limits::{
         DEFAULT_RETRIES, IDEMPOTENCY, MAX_DECISION_BYTES, MAX_DEPENDENCIES, MAX_IDEMPOTENCY_KEY_BYTES, MAX_LABELS,
-        MAX_LIVE_TASKS, MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_RETRIES, MAX_ROLES, MAX_SUBMISSION, MAX_TEXT_BYTES,
+        MAX_LIVE_TASKS, MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_RETRIES, MAX_ROLES, MAX_SUBMISSION, MAX_TEXT_BYTES,
     },
-    plan::Payload,
+    plan::{Note, Payload, Plan},
     priority::Priority,
     quantity::{Fuel, Size},
     reason::Reason,
@@ -24,7 +24,7 @@ use crate::{
     retry::{OnExhausted, Policy},
     seam::{Export, RunnerCommand},
     state::encode,
-    task::{Task, TaskState},
+    task::{Draft, Task, TaskState},
 };
 
 impl Decision<'_> {
@@ -194,6 +194,8 @@ impl Decision<'_> {
             check: new.check,
             ephemeral: new.ephemeral,
             points: new.approval,
+            draft: new.parts.map(|plan| Box::new(Draft { plan, given: true })),
+            budget: new.budget,
             seed: new.seed,
             order: self.state.next_order() + index,
             created: self.now,
@@ -216,13 +218,40 @@ impl Decision<'_> {
 
     /// Refuses a task that nobody in the crew can ever take, or whose result nobody could check.
     pub(super) fn servable(&self, task: &Task) -> Result<(), Rejection> {
-        self.can_serve(task.crew, &Need::of(task))
-            .map_err(|why| Rejection::new(Reason::NotFound, why))?;
+        match &task.draft {
+            Some(draft) => self.can_all_serve(task, &draft.plan)?,
+            None => self
+                .can_serve(task.crew, &Need::of(task))
+                .map_err(|why| Rejection::new(Reason::NotFound, why))?,
+        }
         if task.check {
             // Who will have made the result is not known yet: `Need::check` keeps one checker free of it.
             let check = Need::any(Export::Checker);
             self.can_serve(task.crew, &check)
                 .map_err(|why| Rejection::new(Reason::NotFound, why))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a plan of which a node has nobody that could take it.
+    fn can_all_serve(&self, task: &Task, plan: &Plan) -> Result<(), Rejection> {
+        for node in &plan.nodes {
+            if task.ephemeral && node.approval.is_some() {
+                let message = format!("`{}`: an approval outlives the host, and an ephemeral task does not", node.name);
+                return Err(Rejection::invalid(message));
+            }
+            let like = Task {
+                roles: node.roles.clone(),
+                plan: node.plan,
+                check: node.check || plan.verify_before_next && node.parts.is_none(),
+                draft: node.parts.clone().map(|plan| Box::new(Draft { plan, given: true })),
+                ephemeral: task.ephemeral,
+                ..blank(task.id, task.crew)
+            };
+            self.servable(&like).map_err(|rejection| Rejection {
+                message: format!("`{}`: {}", node.name, rejection.message),
+                ..rejection
+            })?;
         }
         Ok(())
     }
@@ -322,6 +351,9 @@ pub(crate) fn blank(id: TaskId, crew: CrewId) -> Task {
         points: None,
         asks: None,
         always: Vec::new(),
+        part: None,
+        draft: None,
+        budget: None,
     }
 }
 
@@ -350,10 +382,12 @@ fn bounds(task: &NewTask) -> Result<(), String> {
         ))
     } else if task.roles.len() > MAX_ROLES {
         Err(format!("at most {MAX_ROLES} roles"))
-    } else if task.notes.len() > MAX_NOTES || task.notes.iter().any(long) {
-        Err(format!("at most {MAX_NOTES} notes of {MAX_TEXT_BYTES} bytes"))
-    } else if !task.notes.is_empty() && !task.plan {
+    } else if !task.notes.is_empty() && !task.plan && task.parts.is_none() {
         Err("notes are for a planner, and the task asks for none".to_owned())
+    } else if task.plan && task.parts.is_some() {
+        Err("it is split already, and has no need of a planner".to_owned())
+    } else if task.budget == Some(Fuel(0)) {
+        Err("a budget of no fuel at all".to_owned())
     } else if task.labels.len() > MAX_LABELS
         || task
             .labels
@@ -370,8 +404,18 @@ fn bounds(task: &NewTask) -> Result<(), String> {
     } else if task.ephemeral && task.retry.on_exhausted == Some(OnExhausted::DeadLetter) {
         Err("an ephemeral task is lost with the host and cannot be kept as a dead letter".to_owned())
     } else {
+        Note::check(&task.notes)?;
         task.retry.check()?;
         task.timeouts.check()?;
+        if let Some(plan) = &task.parts {
+            plan.check().map_err(|error| error.to_string())?;
+            if plan.size() > MAX_PLAN_NODES {
+                return Err(format!(
+                    "one objective has at most {MAX_PLAN_NODES} tasks beneath it, this has {}",
+                    plan.size()
+                ));
+            }
+        }
         let points = task.approval.as_ref();
         points.map_or(Ok(()), |points| approval::points(points, task.ephemeral))
     }

@@ -316,8 +316,8 @@ impl Decision<'_> {
         let held: Vec<_> = self.state.index.held_by(id).filter_map(export).collect();
         for (task, export) in held {
             let change = match export {
-                // Its result is another's: another checker may look at it.
-                Export::Checker => Change::Lost,
+                // What it looks at is another's: another may look at it.
+                Export::Checker | Export::Sequencer => Change::Lost,
                 Export::Executor | Export::Planner | Export::Mailbox => Change::Paused(failure.clone()),
             };
             self.move_task(task, change);

@@ -17,6 +17,7 @@ impl Decision<'_> {
             facts: self.facts_for(task),
             records: view.records && task.export() != Export::Checker,
             deadline: view.deadline.filter(|_| task.export() != Export::Checker),
+            fuel: view.fuel.filter(|_| task.export() != Export::Checker),
             began: task.began.filter(|_| task.steps > 0).unwrap_or(self.now),
             ..view
         }

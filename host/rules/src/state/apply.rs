@@ -19,7 +19,7 @@ use crate::{
     quantity::Time,
     reason::Reason,
     seam::{Denial, Export, Lease, Usage},
-    task::{Task, TaskState},
+    task::{Draft, Task, TaskState},
     trust::{Highest, Revocation, SeenClock, Trusted},
 };
 
@@ -438,6 +438,10 @@ impl State {
         if let Some(parent) = task.parent {
             let parent = self.tasks.get_mut(&parent).ok_or_else(|| missing(parent))?;
             parent.children.push(task.id);
+            // What a part may burn its parent may not: budgets are split.
+            if let (Some(left), Some(share)) = (&mut parent.budget, task.budget) {
+                left.0 = left.0.saturating_sub(share.0);
+            }
             let root = self.tasks.get_mut(&task.root).ok_or_else(|| missing(task.root))?;
             root.nodes += 1;
             self.touch(Key::Task(task.root));
@@ -567,6 +571,7 @@ impl State {
         }
         if to.is_ended() {
             (task.ended, task.wait, task.asks) = (Some(at), None, None);
+            task.draft = task.draft.take().filter(|draft| draft.given);
             task.always = Vec::new();
         }
         self.index.add_task(task);
@@ -657,6 +662,9 @@ fn target(from: TaskState, change: &Change) -> Option<TaskState> {
         (Assigned | Running, Change::Lost | Change::HandedBack) => Ready,
         (Running, Change::Retry { .. }) => RetryWait,
         (Running, Change::Split) => Waiting,
+        // Of a plan that was given.
+        (Ready, Change::Split) => Waiting,
+        (Running, Change::Drafted(_)) => Ready,
         (Running | Waiting, Change::Candidate(_)) => Verifying,
         (Running | Waiting | Verifying, Change::Completed(_)) => Completed,
         (
@@ -789,7 +797,15 @@ fn alter(
             task.remarks.push(remark.clone());
             task.candidate = None;
         }
-        Change::Split => task.planned_from = u32::try_from(task.children.len()).unwrap_or(u32::MAX),
+        Change::Split => {
+            task.planned_from = u32::try_from(task.children.len()).unwrap_or(u32::MAX);
+            // One that was given is carried out again when its result is sent back.
+            task.draft = task.draft.take().filter(|draft| draft.given);
+        }
+        Change::Drafted(plan) => {
+            let plan = plan.as_ref().clone();
+            task.draft = Some(Box::new(Draft { plan, given: false }));
+        }
         Change::Completed(source) => {
             match source {
                 Source::Given(payload) => {

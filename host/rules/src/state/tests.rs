@@ -15,7 +15,7 @@ use crate::{
     limits::Tier,
     manifest::Manifest,
     metadata::{Ceiling, Clock, Index, Keys, Newest, Publisher, Revocations, Root, Rotation},
-    plan::Payload,
+    plan::{Payload, Plan},
     plugin::{Plugin, Signature},
     priority::Priority,
     quantity::{Fuel, Size, Time},
@@ -109,7 +109,7 @@ fn failure() -> Failure {
     Failure::new(Reason::Error, "no")
 }
 
-fn changes() -> [(&'static str, Change); 33] {
+fn changes() -> [(&'static str, Change); 34] {
     let wait = Wait {
         asked: StepCall::Sleep { until: Time(9) }.asked(),
         tasks: Vec::new(),
@@ -132,6 +132,10 @@ fn changes() -> [(&'static str, Change); 33] {
         failure: failure(),
         counts: Counts::Retry,
     };
+    let plan = Plan {
+        nodes: Vec::new(),
+        verify_before_next: false,
+    };
     [
         ("Ready", Change::Ready),
         ("Assigned", Change::Assigned(held())),
@@ -143,6 +147,7 @@ fn changes() -> [(&'static str, Change); 33] {
         ("Recheck", Change::Candidate(Source::Candidate)),
         ("SentBack", Change::SentBack(String::new())),
         ("Split", Change::Split),
+        ("Drafted", Change::Drafted(Box::new(plan))),
         ("Waits", Change::Waits(wait.clone())),
         ("Continued", Change::Continued(Payload::Inline(Vec::new()))),
         ("Completed", Change::Completed(given())),
@@ -181,7 +186,8 @@ const TASKS: &str = "
     Candidate     -                 -         -         VERIFYING         VERIFYING         -          -                 -         -      -         -       -         -                 -         -
     Recheck       -                 -         -         VERIFYING         VERIFYING         -          -                 -         -      -         -       VERIFYING -                 -         -
     SentBack      -                 -         -         -                 -                 -          READY             -         -      -         -       -         -                 -         -
-    Split         -                 -         -         WAITING           -                 -          -                 -         -      -         -       -         -                 -         -
+    Split         -                 WAITING   -         WAITING           -                 -          -                 -         -      -         -       -         -                 -         -
+    Drafted       -                 -         -         READY             -                 -          -                 -         -      -         -       -         -                 -         -
     Waits         -                 -         -         WAITING           -                 -          -                 -         -      -         -       -         -                 -         -
     Continued     -                 -         -         READY             -                 -          -                 -         -      -         -       -         -                 -         -
     Completed     -                 -         -         COMPLETED         COMPLETED         -          COMPLETED         -         -      -         -       -         -                 -         -

@@ -188,6 +188,8 @@ impl Bench {
             timeouts: Timeouts::default(),
             on_failure: OnFailure::FailFast,
             approval: None,
+            parts: None,
+            budget: None,
         }
     }
 
@@ -303,18 +305,18 @@ pub(crate) fn text(text: &str) -> Payload {
 /// A plan of nodes `name: dependencies`, with `?` behind the name of an optional node, `!` behind that of the integrating one.
 pub(crate) fn plan(nodes: &[(&str, &[&str])]) -> Outcome {
     let node = |(name, dependencies): &(&str, &[&str])| Node {
-        name: name.trim_end_matches(['?', '!']).parse().unwrap(),
         description: format!("node {name}"),
         roles: ["work".parse().unwrap()].into(),
         input: text("part"),
         dependencies: dependencies.iter().map(|name| name.parse().unwrap()).collect(),
-        check: false,
         optional: name.ends_with('?'),
         integrates: name.ends_with('!'),
         max_retries: Some(0),
+        ..Node::named(name.trim_end_matches(['?', '!']).parse().unwrap())
     };
     Outcome::Plan(Plan {
         nodes: nodes.iter().map(node).collect(),
+        verify_before_next: false,
     })
 }
 

@@ -5,7 +5,7 @@ use skep_rules::{
     decide::Reply,
     facts::{Facts, Remembered, Table},
     id::{Digest, TaskId},
-    plan::{Outcome, Retry},
+    plan::{Note, Outcome, Retry},
     reason::Reason,
     seam::End,
     task::TaskState,
@@ -40,7 +40,12 @@ fn what_passes_a_bound_is_refused_by_name() {
         ),
         (|task| task.max_retries = Some(101), Reason::InvalidInput, "100 retries"),
         (
-            |task| task.notes = vec!["for whom".into()],
+            |task| {
+                task.notes = vec![Note {
+                    name: "a.md".into(),
+                    text: "for whom".into(),
+                }];
+            },
             Reason::InvalidInput,
             "planner",
         ),

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use skep_rules::{
-    id::Role,
+    id::{NodeName, Role},
     lifecycle::{Request, Timeouts},
-    plan::{Node, Outcome, Payload, Plan, Retry},
+    plan::{Node, NodePoint, Note, Outcome, Payload, Plan, Retry, Slot},
     priority::Priority,
     quantity::{Fuel, Millis, Size},
     reason::Reason,
@@ -62,29 +62,79 @@ impl Luck {
     }
 
     /// A random graph: mostly one without cycles, sometimes with.
-    fn plan(&mut self) -> Plan {
+    fn plan(&mut self, notes: &[Note]) -> Plan {
         let len = self.below(8) + 1;
         let integrates = self.percent(50).then(|| len - 1);
         let loose = self.percent(4);
+        let lanes = self.percent(30);
+        let noted = self.percent(96);
         let nodes = (0..len).map(|at| {
             let bound = if loose { len } else { at };
             let dependencies = (0..self.below(3)).filter(|_| bound > 0).collect::<Vec<_>>();
+            let dependencies: Vec<NodeName> = dependencies
+                .iter()
+                .map(|_| format!("n{}", self.below(bound)).parse().unwrap())
+                .collect();
+            let slots: Vec<Slot> = dependencies.first().filter(|_| self.percent(15)).into_iter().cloned().map(slot).collect();
             Node {
-                name: format!("n{at}").parse().unwrap(),
-                description: String::new(),
                 roles: ["scan".parse().unwrap(), self.role()].into(),
-                input: self.payload(),
-                dependencies: dependencies
-                    .iter()
-                    .map(|_| format!("n{}", self.below(bound)).parse().unwrap())
-                    .collect(),
+                input: if slots.is_empty() { self.payload() } else { Payload::Inline(Vec::new()) },
                 check: self.percent(25),
                 optional: self.percent(25),
                 integrates: integrates == Some(at),
                 max_retries: self.percent(50).then(|| u32::try_from(self.below(3)).unwrap()),
+                plan: self.percent(4),
+                lane: (lanes && self.percent(50)).then(|| "lane".parse().unwrap()),
+                priority: self.percent(10).then(|| *self.pick(&Priority::ALL).unwrap()),
+                approval: self.percent(4).then(|| [NodePoint::Before, NodePoint::After][self.index(2)]),
+                note: notes.first().map(|note| note.name.clone()).filter(|_| noted),
+                output: self.percent(3).then(|| r#"{"type":"integer"}"#.parse().unwrap()),
+                dependencies,
+                slots,
+                ..Node::named(format!("n{at}").parse().unwrap())
             }
         });
-        Plan { nodes: nodes.collect() }
+        Plan {
+            nodes: nodes.collect(),
+            verify_before_next: self.percent(5),
+        }
+    }
+
+    /// A plan that a person gives: one that hangs together, some of it split further.
+    pub(crate) fn given(&mut self) -> Plan {
+        loop {
+            let mut plan = self.plan(&[]);
+            for at in 0..plan.nodes.len() {
+                if self.percent(10) {
+                    let parts = self.plan(&[]);
+                    let node = plan.nodes.get_mut(at).unwrap();
+                    (node.plan, node.parts) = (false, Some(parts));
+                }
+            }
+            if plan.check().is_ok() {
+                return plan;
+            }
+        }
+    }
+
+    /// What a sequencer makes of a plan: more order, seldom something that is not its own to say.
+    fn sequenced(&mut self, mut plan: Plan) -> Plan {
+        let names: Vec<NodeName> = plan.nodes.iter().map(|node| node.name.clone()).collect();
+        for (at, node) in plan.nodes.iter_mut().enumerate() {
+            if at > 0 && self.percent(30) {
+                node.dependencies.push(names[self.index(at)].clone());
+            }
+            if self.percent(2) {
+                node.check = !node.check;
+            }
+        }
+        plan.nodes.push(Node {
+            roles: ["scan".parse().unwrap()].into(),
+            dependencies: names,
+            lane: Some("integration".parse().unwrap()),
+            ..Node::named("join".parse().unwrap())
+        });
+        plan
     }
 
     /// How failures are tried again: mostly as usual.
@@ -148,10 +198,11 @@ impl Luck {
             return self.misfortune();
         }
         match call {
-            Call::Plan { .. } => End::Finished(Outcome::Plan(self.plan())),
+            Call::Plan { notes } => End::Finished(Outcome::Plan(self.plan(notes))),
+            Call::Sequence { plan } => End::Finished(Outcome::Plan(self.sequenced(plan.as_ref().clone()))),
             Call::Check { .. } if self.percent(75) => End::Finished(Outcome::Accepted),
             Call::Check { .. } => End::Finished(Outcome::Rejected("look again".into())),
-            Call::Execute if self.percent(8) => End::Finished(Outcome::Plan(self.plan())),
+            Call::Execute if self.percent(8) => End::Finished(Outcome::Plan(self.plan(&[]))),
             Call::Receive { .. } if self.percent(15) => End::Finished(Outcome::Failed {
                 message: "it was not understood".into(),
                 retry: Retry::Later,
@@ -199,5 +250,14 @@ impl Luck {
         };
         let count = if self.percent(10) { self.below(80) } else { 0 };
         (0..count).map(|_| one(self)).collect()
+    }
+}
+
+/// A slot for whatever a node gives.
+fn slot(node: NodeName) -> Slot {
+    Slot {
+        field: "part".to_owned(),
+        node,
+        schema: None,
     }
 }

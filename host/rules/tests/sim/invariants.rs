@@ -23,6 +23,7 @@ pub(crate) fn check(shard: &Shard, now: skep_rules::quantity::Time) {
     lives(state);
     questions(state);
     records(state);
+    plans(state);
     let unfinished = shard.next_wake(now) == Some(now) && shard.is_unfinished();
     crate::post::check(state, unfinished);
     if !unfinished {
@@ -106,6 +107,23 @@ fn lives(state: &State) {
         assert!(task.hold.is_none() || is_held, "{task:?}");
     }
     assert!(state.dead_letters().len() <= MAX_DEAD_LETTERS);
+}
+
+/// Budgets are split and never grow, and of a lane one task is at work.
+fn plans(state: &State) {
+    let mut lanes = BTreeSet::new();
+    for task in state.tasks() {
+        let parent = task.parent.and_then(|parent| state.task(parent));
+        if let Some(parent) = parent {
+            assert_eq!(task.budget.is_some(), parent.budget.is_some(), "{task:?}");
+        }
+        let lane = task.part.as_ref().and_then(|part| part.lane.clone());
+        let works = !task.state.is_ended() && task.state != TaskState::Pending;
+        if let (Some(lane), true) = (lane, works) {
+            // Its own parts aside, what is not optional in a lane ends before the next begins.
+            assert!(lanes.insert((task.parent, lane)), "{task:?}");
+        }
+    }
 }
 
 /// Who waits for a person is no delivery, holds nothing and has asked one question, which is open and can be answered; nobody else has.
@@ -193,7 +211,8 @@ fn cause(shard: &Shard, task: &Task) -> bool {
             }
             None => task.children.iter().any(live),
         },
-        TaskState::Ready => servant(state, task, |agent| agent.phase.may_serve()),
+        // A plan that was given is carried out at once.
+        TaskState::Ready => !task.is_given() && servant(state, task, |agent| agent.phase.may_serve()),
         TaskState::Assigned | TaskState::Running => lease(),
         TaskState::RetryWait => task.not_before.is_some_and(timer),
         TaskState::Verifying if task.held.is_some() => lease(),

@@ -20,6 +20,7 @@ use skep_rules::{
     limits::{REVOCATION_DRAIN, REVOCATION_SWEEP},
     manifest::Manifest,
     metadata::{Document as _, Index, Keys, Revocations, Root},
+    plan::Note,
     plugin::Plugin,
     priority::Priority,
     quantity::{Fuel, Millis, Size, Time},
@@ -107,6 +108,13 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "escalated",
     "dead letter",
     "redriven",
+    "sequenced",
+    "given plan",
+    "lane",
+    "filled slot",
+    "budget used up",
+    "broken promise",
+    "refused sequence",
     "message",
     "message again",
     "message of an agent",
@@ -362,12 +370,27 @@ impl World {
 
     /// Takes note of tasks whose attempts are used up.
     fn note_used_up(&mut self, output: &Output) {
+        let state = self.shard.state();
+        let is = |found: fn(&Task) -> bool| state.tasks().any(found);
+        let seen = [
+            ("sequenced", is(|task| task.draft.as_ref().is_some_and(|draft| !draft.given))),
+            ("given plan", is(|task| task.draft.as_ref().is_some_and(|draft| draft.given) && task.is_split())),
+            ("lane", is(|task| task.part.as_ref().is_some_and(|part| part.lane.is_some()))),
+        ];
+        for (what, seen) in seen {
+            if seen {
+                self.saw(what);
+            }
+        }
         for entry in &output.audit {
             let held = entry.task.and_then(|id| self.shard.state().task(id));
             let escalates = held.is_some_and(Task::escalates);
             let exhausted = held.is_some_and(|task| task.hold == Some(Hold::Exhausted));
             match entry.kind {
                 Kind::TaskEnded if entry.reason == Some(Reason::DeadLetter) => self.saw("dead letter"),
+                Kind::TaskEnded if entry.reason == Some(Reason::BudgetExhausted) => self.saw("budget used up"),
+                Kind::TaskEnded if entry.detail.contains("not what the plan says") => self.saw("broken promise"),
+                Kind::TaskEnded if entry.detail.contains("the sequencer must keep") => self.saw("refused sequence"),
                 Kind::TaskPaused if exhausted && escalates => self.saw("escalated"),
                 Kind::TaskPaused if exhausted => self.saw("exhausted"),
                 _ => {}
@@ -1121,7 +1144,9 @@ impl World {
                 None
             },
             plan,
-            notes: if plan { vec!["a note".into()] } else { vec![] },
+            notes: if plan { vec![note()] } else { vec![] },
+            parts: (!plan && self.luck.percent(12)).then(|| self.luck.given()),
+            budget: self.luck.percent(10).then(|| Fuel(1 + self.luck.below(8_000_000))),
             check: self.luck.percent(30),
             max_retries: self
                 .luck
@@ -1164,6 +1189,13 @@ impl World {
                 self.saw("stopped crew");
             }
         }
+    }
+}
+
+fn note() -> Note {
+    Note {
+        name: "a.md".into(),
+        text: "be brief".into(),
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Base {
     pub(crate) steps: Steps,
     /// The fuel that was left when it began to be billed.
     pub(crate) billed_from: u64,
+    /// The most fuel that may be billed, where the task has a budget.
+    pub(crate) budget: Option<u64>,
     pub(super) random: Random,
     pub(super) env: Vec<(String, String)>,
     pub(super) files: Files,
@@ -101,6 +103,7 @@ impl Base {
             clock,
             // What burns while the record is given was billed when it was made.
             billed_from: if pulse.replays() { 0 } else { fuel.0 },
+            budget: None,
             steps,
             random: Random::new(seed),
             env: pairs(&effective.env),

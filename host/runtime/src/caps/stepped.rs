@@ -77,12 +77,14 @@ impl<'a, T: Send + 'static> Stepped<'a, T> {
     }
 }
 
-/// Notes the fuel that is left when the record has just been used up.
+/// Notes the fuel that is left when the record has just been used up: from here on it is the task's budget that burns.
 fn bill<T>(store: &mut StoreContextMut<'_, T>, get: Get<T>) -> wasmtime::Result<()> {
     if get(store.data_mut()).meter.take_used_up() {
         let left = store.get_fuel()?;
         let base: &mut Base = get(store.data_mut());
+        let left = base.budget.map_or(left, |budget| budget.min(left));
         base.billed_from = left;
+        store.set_fuel(left)?;
     }
     Ok(())
 }

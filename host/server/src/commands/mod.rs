@@ -40,6 +40,7 @@ mod sheet;
 pub(crate) mod sign;
 pub(crate) mod state;
 pub(crate) mod task;
+mod tree;
 pub(crate) mod up;
 pub(crate) mod verify;
 

@@ -114,6 +114,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
         seed: u64::from_le_bytes(clock::random()?),
         records: true,
         deadline: None,
+        fuel: None,
         began: clock.now(),
     };
     let alone = Arc::new(Alone::new(clock, effective.state));

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use skep::http::api::{
+    plan::{Export, NamedNote, Note},
     step::Step,
     task::{Action, Approval, AttemptLog, Durability, NewTask, Past, Request, RetryPolicy, Task, Timeouts, Tree},
 };
@@ -20,13 +21,13 @@ use skep_rules::{
     lifecycle::OnFailure,
     limits::{MAX_BODY_BYTES, MAX_WAIT},
     priority::Priority,
-    quantity::Millis,
+    quantity::{Fuel, Millis},
     reason::Reason,
     retry::OnExhausted,
     task::TaskState,
 };
 
-use super::{Context, logs, replay, session::Session};
+use super::{Context, logs, replay, session::Session, tree};
 use crate::{
     cli::Exit,
     client::{Client, escape},
@@ -71,6 +72,12 @@ pub(crate) enum Command {
     Tree {
         /// Id or its beginning
         task: String,
+        /// Until it has ended, as it changes
+        #[arg(short, long, conflicts_with = "export")]
+        follow: bool,
+        /// As it can be submitted again (`skep task submit --tree FILE`), and nothing of what became of it
+        #[arg(long)]
+        export: bool,
     },
     /// Show what its attempts wrote
     Logs {
@@ -143,16 +150,25 @@ pub(crate) struct Submit {
     /// What it is, for people
     #[arg(long, default_value = "", value_name = "TEXT")]
     description: String,
+    /// What is to be reached: a planner splits it into tasks
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["description", "plan"])]
+    objective: Option<String>,
     /// Have a planner split it first
     #[arg(long)]
     plan: bool,
+    /// A tree that `skep task tree --export` has written, or a task as JSON: submitted as it is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["description", "objective", "plan", "notes", "input", "roles", "agent", "check", "approve_before", "approve_after"])]
+    tree: Option<PathBuf>,
+    /// Fuel that it and all its parts may burn together, for instance 50G
+    #[arg(long, value_name = "FUEL")]
+    fuel_budget: Option<Fuel>,
     /// Have a checker look at the result
     #[arg(long)]
     check: bool,
     /// Keep it in memory only: faster, and lost with the host
     #[arg(long)]
     ephemeral: bool,
-    /// A file to give along to the planner
+    /// A file to give along to the planner; its tasks name it
     #[arg(long = "note", value_name = "FILE")]
     notes: Vec<PathBuf>,
     /// Executions after the first that failed
@@ -294,13 +310,17 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
             let task: Task = context.wait(client.post(&path(task, "/redrive"), &(), Duration::ZERO))?;
             line(context, &task)?;
         }
-        Command::Tree { task } => {
+        Command::Tree { task, export: true, .. } => {
+            let export: Export = context.wait(client.get(&path(task, "/tree/export")))?;
+            let text = serde_json::to_string_pretty(&export).context("a tree is JSON")?;
+            context.output.one(&export, || text)?;
+        }
+        Command::Tree { task, follow, .. } => {
             let tree: Tree = context.wait(client.get(&path(task, "/tree")))?;
-            context.output.one(&tree, || {
-                let mut text = String::new();
-                draw(&tree, "", "", &mut text);
-                text
-            })?;
+            match follow {
+                true => return tree::follow(context, &client, tree),
+                false => context.output.one(&tree, || tree::draw(&tree))?,
+            }
         }
         Command::Logs { follow: true, .. } => {}
         Command::Logs { task, follow: false } => {
@@ -491,10 +511,41 @@ pub(crate) async fn submit(client: &Client, task: &NewTask, wait: Option<Millis>
     client.post(&format!("/v1/tasks{query}"), task, longer).await
 }
 
+/// The tree of a file, which is whole where it has a digest.
+fn read_tree(path: &Path) -> Result<NewTask> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the tree {}", path.display()))?;
+    let value: Value = json_of(path, &text)?;
+    if value.get("digest").is_none() {
+        return json_of(path, &text);
+    }
+    let export: Export = json_of(path, &text)?;
+    if !export.is_whole() {
+        let message = format!("{} is not what was exported: its digest is another", path.display());
+        return Err(Failure::of(Reason::InvalidInput, message)
+            .next("export it again; or take the `task` out of it, if you have changed that")
+            .into());
+    }
+    Ok(export.task)
+}
+
 pub(super) fn new_task(args: &Submit) -> Result<NewTask> {
-    let note =
-        |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("cannot read the note {}", path.display()));
+    let note = |path: &PathBuf| {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read the note {}", path.display()))?;
+        let name = path.display().to_string();
+        Ok::<_, anyhow::Error>(Note::Named(NamedNote { name, text }))
+    };
+    if let Some(path) = &args.tree {
+        let tree = read_tree(path)?;
+        return Ok(NewTask {
+            crew: args.crew.clone().or(tree.crew),
+            ..tree
+        });
+    }
     Ok(NewTask {
+        objective: args.objective.clone(),
+        fuel_budget: args.fuel_budget,
+        nodes: Vec::new(),
+        verify_before_next: false,
         description: args.description.clone(),
         input: read_json(&args.input)?,
         crew: args.crew.clone(),
@@ -561,15 +612,24 @@ pub(crate) fn read_json(argument: &str) -> Result<Value> {
         _ => fs::File::open(name).and_then(|file| file.take(limit).read_to_string(&mut text)),
     };
     read.with_context(|| format!("cannot read the input {name}"))?;
-    serde_json::from_str(&text).map_err(|error| {
+    json_of(Path::new(name), &text)
+}
+
+/// What the JSON of a file says; the place of a mistake is shown.
+fn json_of<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
         let before: usize = text
             .split_inclusive('\n')
             .take(error.line().saturating_sub(1))
             .map(str::len)
             .sum();
         let at = (before + error.column().saturating_sub(1)).min(text.len());
-        Failure::of(Reason::InvalidInput, format!("not JSON: {error}"))
-            .at(Path::new(name), &text, Some(at..at))
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "not understood",
+            _ => "not JSON",
+        };
+        Failure::of(Reason::InvalidInput, format!("{what}: {error}"))
+            .at(path, text, Some(at..at))
             .into()
     })
 }
@@ -583,7 +643,7 @@ pub(crate) fn pretty(value: &Value) -> String {
 }
 
 /// What people call a task: its name in the plan, its description, or both.
-fn called(task: &Task) -> String {
+pub(super) fn called(task: &Task) -> String {
     match (&task.name, task.description.as_str()) {
         (Some(name), "") => name.to_string(),
         (Some(name), description) => format!("{name}: {description}"),
@@ -654,27 +714,6 @@ fn describe(task: &Task) -> String {
     }
     lines.extend(task.result.as_ref().map(|result| ("result", pretty(result))));
     lines.iter().map(|(key, value)| format!("{key:<12}{value}\n")).collect()
-}
-
-/// A tree with one line per task.
-fn draw(tree: &Tree, first: &str, rest: &str, text: &mut String) {
-    let task = &tree.task;
-    let name = called(task);
-    let failure = task
-        .failure
-        .as_ref()
-        .map(|failure| format!(" {}", failure.code))
-        .unwrap_or_default();
-    text.push_str(&format!(
-        "{first}{name}  {}{failure}  {}\n",
-        word(&task.state),
-        task.task_id
-    ));
-    for (at, child) in tree.children.iter().enumerate() {
-        let last = at + 1 == tree.children.len();
-        let (branch, below) = if last { ("└ ", "  ") } else { ("├ ", "│ ") };
-        draw(child, &format!("{rest}{branch}"), &format!("{rest}{below}"), text);
-    }
 }
 
 fn log(attempt: &AttemptLog) -> String {

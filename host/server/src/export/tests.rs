@@ -45,6 +45,7 @@ fn export(steps: u64) -> Export {
             seed: 5,
             records: true,
             deadline: None,
+            fuel: None,
             began: Time(50),
         },
         effective: Effective {

@@ -50,6 +50,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::tasks::submit, route::tasks::list))
         .routes(routes!(route::tasks::show, route::tasks::change))
         .routes(routes!(route::tasks::tree))
+        .routes(routes!(route::tasks::export_tree))
         .routes(routes!(route::tasks::logs))
         .routes(routes!(route::tasks::redrive))
         .routes(routes!(route::approvals::list, route::approvals::decide))

@@ -45,6 +45,7 @@ fn recording(ending: Ending, mounts: Vec<Mount>) -> Recording {
             seed: 0,
             records: true,
             deadline: None,
+            fuel: None,
             began: Time(1),
         },
         effective: Effective {

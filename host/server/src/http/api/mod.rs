@@ -11,6 +11,7 @@ pub mod host;
 pub mod key;
 pub mod log;
 pub mod message;
+pub mod plan;
 pub mod plugin;
 pub mod problem;
 pub mod schedule;

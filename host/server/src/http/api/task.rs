@@ -17,6 +17,8 @@ use skep_rules::{
 };
 use utoipa::ToSchema;
 
+use super::plan::{Node, Note};
+
 /// What `POST /v1/tasks` takes: one task, or up to 100.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
@@ -32,7 +34,11 @@ pub enum Submission {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewTask {
     /// For people.
+    #[serde(default)]
     pub description: String,
+    /// What is to be reached: instead of `description` and `plan`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<String>,
     /// What to work on: any JSON, or an object with the single key `$text`, `$hex` or `$artifact`. `null` when absent.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub input: Value,
@@ -52,9 +58,20 @@ pub struct NewTask {
     /// Whether a planner splits it first.
     #[serde(default)]
     pub plan: bool,
-    /// What the planner is told.
+    /// What the planner is told: together at most 256 KiB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
+    /// How it is split, where that is known: no planner is asked then, and it is not executed itself. The output is that of the node that integrates, of
+    /// the only node on which no other depends, or a list of how each ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Node>,
+    /// With `nodes`: every result is checked, and the next node of a lane waits for that. Nodes without a lane share one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify_before_next: bool,
+    /// Fuel that it and all its parts may burn together (`5G`); split among them, and none is given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub fuel_budget: Option<Fuel>,
     /// Whether a checker looks at the result.
     #[serde(default)]
     pub check: bool,
@@ -359,6 +376,17 @@ pub struct Task {
     /// Its crew.
     #[schema(value_type = String)]
     pub crew: CrewId,
+    /// The lane of its plan in which it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub lane: Option<NodeName>,
+    /// The name of the note that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Fuel that it and what is not yet a part of its own may burn, where that is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub fuel_budget: Option<Fuel>,
     /// What it waits for.
     #[schema(value_type = Vec<String>)]
     pub dependencies: Vec<TaskId>,

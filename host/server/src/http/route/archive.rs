@@ -171,8 +171,9 @@ pub(super) fn page(
     Ok((page, position))
 }
 
-/// A task with its parts, without results: together they could be hundreds of MiB.
-pub(super) fn tree(driver: &Driver, id: TaskId) -> Result<(Option<api::task::Tree>, Position), Error> {
+/// A task and everything beneath it.
+pub(super) fn records(driver: &Driver, id: TaskId) -> Result<(BTreeMap<TaskId, Task>, Position), Error> {
+    // Together results could be hundreds of MiB.
     let without_result = |mut task: Task| {
         task.result = None;
         task
@@ -202,6 +203,12 @@ pub(super) fn tree(driver: &Driver, id: TaskId) -> Result<(Option<api::task::Tre
         );
     }
     let ((), position) = driver.read(|_| ())?;
+    Ok((tasks, position))
+}
+
+/// A task with its parts, without results.
+pub(super) fn tree(driver: &Driver, id: TaskId) -> Result<(Option<api::task::Tree>, Position), Error> {
+    let (mut tasks, position) = records(driver, id)?;
     Ok((grow(&mut tasks, id), position))
 }
 

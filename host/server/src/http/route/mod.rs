@@ -13,6 +13,7 @@ pub(super) mod keys;
 pub(super) mod logs;
 pub(super) mod messages;
 mod parts;
+mod plans;
 pub(super) mod plugins;
 pub(super) mod records;
 pub(super) mod schedules;

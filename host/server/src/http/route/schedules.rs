@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 use skep_rules::{
-    command::Command,
+    command::{Command, NewTask},
     id::{CrewId, Name},
     quantity::Time,
     rejection::Rejection,
@@ -17,7 +17,7 @@ use skep_rules::{
     state::State as Records,
 };
 
-use super::tasks;
+use super::{plans, tasks};
 use crate::{
     driver::ADMIN,
     host::Shared,
@@ -66,6 +66,7 @@ pub(crate) async fn create(State(shared): State<Arc<Shared>>, body: Body) -> Ans
     }
     let driver = &shared.driver;
     let mut inputs = tasks::inputs(driver, std::slice::from_ref(&task), crew.as_deref())?;
+    let parts = plans::given(driver, &task, crew.as_deref())?;
     let input = inputs.pop().ok_or_else(Refusal::panicked)?;
     let (mut status, mut made) = (StatusCode::CREATED, None);
     let decided = driver.accept(|state, draw, now| {
@@ -79,7 +80,10 @@ pub(crate) async fn create(State(shared): State<Arc<Shared>>, body: Body) -> Ans
         }
         made = Some((of, name.clone()));
         Ok(Command::CreateSchedule {
-            task: tasks::new_task(state, draw, now, crew, task, input)?,
+            task: NewTask {
+                parts,
+                ..tasks::new_task(state, draw, now, crew, task, input)?
+            },
             crew,
             name,
             when,

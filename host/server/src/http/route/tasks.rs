@@ -28,7 +28,7 @@ use skep_rules::{
 };
 use skep_store::Range;
 
-use super::{archive, blocking};
+use super::{archive, blocking, plans};
 use crate::{
     clock::Draw,
     driver::{ADMIN, Driver, Error, LOGS, SHARD, decode},
@@ -75,16 +75,19 @@ pub(crate) async fn submit(
         return Err(Refusal::invalid("`crew`: the tasks of one submission are for one crew"));
     }
     let inputs = inputs(driver, &tasks, crew.as_deref())?;
+    let plans = tasks.iter().map(|task| plans::given(driver, task, crew.as_deref()));
+    let plans = plans.collect::<Answer<Vec<_>>>()?;
     let decided = driver.accept(|state, draw, now| {
         let crew = extract::crew(state, crew.as_deref())?;
         let mut new = Vec::with_capacity(tasks.len());
-        for ((task, input), at) in tasks.into_iter().zip(inputs).zip(0_usize..) {
+        for (((task, input), parts), at) in tasks.into_iter().zip(inputs).zip(plans).zip(0_usize..) {
             if let Some(retry) = &task.retry {
                 retry
                     .policy()
                     .map_err(|what| Rejection::invalid(format!("tasks[{at}]: {what}")))?;
             }
-            new.push(new_task(state, draw, now, crew, task, input)?);
+            let task = new_task(state, draw, now, crew, task, input)?;
+            new.push(NewTask { parts, ..task });
         }
         Ok(Command::SubmitTasks {
             crew,
@@ -129,15 +132,25 @@ pub(super) fn new_task(
     };
     let dependencies = task.dependencies.iter().map(|text| dependency(state, text));
     let retry = task.retry.unwrap_or_default();
+    let plan = task.plan || task.objective.is_some() && task.nodes.is_empty();
     Ok(NewTask {
+        parts: None,
+        budget: task.fuel_budget,
         id: TaskId::new(draw.uuid(now)?, SHARD),
         seed: draw.seed()?,
-        description: task.description,
+        description: match task.objective {
+            Some(_) if !task.description.is_empty() => {
+                let message = "`objective` and `description` say the same; give one of them";
+                return Err(Rejection::invalid(message).into());
+            }
+            Some(objective) => objective,
+            None => task.description,
+        },
         input,
         roles: task.roles,
         agent,
-        plan: task.plan,
-        notes: task.notes,
+        plan,
+        notes: api::plan::notes(task.notes),
         check: task.check,
         max_retries: retry.max_retries,
         retry: retry.policy().map_err(Rejection::invalid)?,
@@ -192,20 +205,22 @@ fn idempotency(headers: &HeaderMap, body: &Body) -> Answer<Option<Idempotency>> 
 
 /// The inputs as payloads. An artifact must be the crew's; its length and media type are those that it was stored with.
 pub(super) fn inputs(driver: &Driver, tasks: &[api::task::NewTask], crew: Option<&str>) -> Answer<Vec<Payload>> {
-    let read = |task: &api::task::NewTask| {
-        let place = |message| Refusal::invalid(format!("`input` of `{}`: {message}", task.description));
-        match content::from_json(&task.input).map_err(place)? {
-            Payload::Artifact(named) => {
-                let (crew, _) = driver.read(|state| extract::crew(state, crew))?;
-                let found = perform::artifact(driver, crew?, named.digest)?;
-                let found =
-                    found.ok_or_else(|| Refusal::not_found(format!("artifact {} in this crew", named.digest)))?;
-                Ok(Payload::Artifact(found))
-            }
-            inline @ Payload::Inline(_) => Ok(inline),
-        }
-    };
+    let read = |task: &api::task::NewTask| input(driver, &task.input, &task.description, crew);
     tasks.iter().map(read).collect()
+}
+
+/// The input of what is called so.
+pub(super) fn input(driver: &Driver, input: &serde_json::Value, of: &str, crew: Option<&str>) -> Answer<Payload> {
+    let place = |message| Refusal::invalid(format!("`input` of `{of}`: {message}"));
+    match content::from_json(input).map_err(place)? {
+        Payload::Artifact(named) => {
+            let (crew, _) = driver.read(|state| extract::crew(state, crew))?;
+            let found = perform::artifact(driver, crew?, named.digest)?;
+            let found = found.ok_or_else(|| Refusal::not_found(format!("artifact {} in this crew", named.digest)))?;
+            Ok(Payload::Artifact(found))
+        }
+        inline @ Payload::Inline(_) => Ok(inline),
+    }
 }
 
 fn whole_agent(state: &skep_rules::state::State, crew: CrewId, text: &str) -> Result<String, Rejection> {
@@ -451,6 +466,21 @@ pub(crate) async fn tree(State(shared): State<Arc<Shared>>, Path(text): Path<Str
     let (tree, position) = blocking(driver, move |driver| archive::tree(driver, id)).await?;
     driver.store.wait(position).await?;
     tree.map(Json).ok_or_else(|| Refusal::not_found(id))
+}
+
+/// Read the tree of a task as it can be submitted again: what is to be done, in which order, and nothing of what became of it.
+#[utoipa::path(get, path = "/v1/tasks/{id}/tree/export", tag = "tasks", params(("id" = String, Path, description = "Id or unique prefix")),
+    responses((status = 200, body = api::plan::Export), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn export_tree(
+    State(shared): State<Arc<Shared>>,
+    Path(text): Path<String>,
+) -> Answer<Json<api::plan::Export>> {
+    let driver = &shared.driver;
+    let id = archive::resolve(driver, &text).await?;
+    let (tasks, position) = blocking(driver, move |driver| archive::records(driver, id)).await?;
+    driver.store.wait(position).await?;
+    let export = plans::export(&tasks, id).ok_or_else(|| Refusal::not_found(id))?;
+    Ok(Json(export))
 }
 
 /// Which attempts.

@@ -1,0 +1,171 @@
+//! Plans as a submitter gives them and as a tree is told again.
+
+use std::collections::BTreeMap;
+
+use skep_rules::{
+    approval::Points,
+    id::{NodeName, TaskId},
+    plan::{self, NodePoint},
+    task::{Part, Task},
+};
+
+use super::tasks;
+use crate::{
+    driver::Driver,
+    http::{
+        api::{
+            self, content,
+            plan::{Export, NamedNote, Node, Note, Slot},
+            task::{Durability, NewTask, RetryPolicy},
+        },
+        problem::{Answer, Refusal},
+    },
+};
+
+/// The plan that comes with a task. Whether it hangs together is for the rules to say.
+pub(super) fn given(driver: &Driver, task: &NewTask, crew: Option<&str>) -> Answer<Option<plan::Plan>> {
+    if task.verify_before_next && task.nodes.is_empty() {
+        let message = "`verifyBeforeNext` is said of `nodes`, and there are none; a planner says it of its own plan";
+        return Err(Refusal::invalid(message));
+    }
+    Ok(nodes(driver, &task.nodes, crew)?.map(|plan| plan::Plan {
+        verify_before_next: task.verify_before_next,
+        ..plan
+    }))
+}
+
+/// Recursion is bounded by that of JSON.
+fn nodes(driver: &Driver, nodes: &[Node], crew: Option<&str>) -> Answer<Option<plan::Plan>> {
+    if nodes.is_empty() {
+        return Ok(None);
+    }
+    let nodes = nodes.iter().map(|node| read(driver, node, crew));
+    Ok(Some(plan::Plan {
+        nodes: nodes.collect::<Answer<_>>()?,
+        verify_before_next: false,
+    }))
+}
+
+fn read(driver: &Driver, node: &Node, crew: Option<&str>) -> Answer<plan::Node> {
+    let name: NodeName = node
+        .name
+        .parse()
+        .map_err(|error| Refusal::invalid(format!("`name` of a node: {error}")))?;
+    let slot = |slot: &Slot| plan::Slot {
+        field: slot.field.clone(),
+        node: slot.node.clone(),
+        schema: slot.schema.clone(),
+    };
+    Ok(plan::Node {
+        description: node.description.clone(),
+        roles: node.roles.clone(),
+        input: tasks::input(driver, &node.input, &node.name, crew)?,
+        dependencies: node.dependencies.clone(),
+        check: node.check,
+        optional: node.optional,
+        integrates: node.integrates,
+        max_retries: node.max_retries,
+        plan: node.plan,
+        lane: node.lane.clone(),
+        priority: node.priority,
+        approval: node.approval,
+        note: node.note.clone(),
+        output: node.output.clone(),
+        slots: node.slots.iter().map(slot).collect(),
+        parts: nodes(driver, &node.nodes, crew)?,
+        ..plan::Node::named(name)
+    })
+}
+
+/// The tree under a task as it can be submitted again. Parts that a run has spawned are left out: a run of the same task spawns them again.
+pub(super) fn export(tasks: &BTreeMap<TaskId, Task>, id: TaskId) -> Option<Export> {
+    let task = tasks.get(&id)?;
+    let nodes = parts(tasks, task);
+    let retry = RetryPolicy {
+        max_retries: Some(task.max_retries),
+        initial_delay: task.retry.initial,
+        factor: task.retry.factor.map(|factor| f64::from(factor) / 100.0),
+        max_delay: task.retry.cap,
+        jitter_percent: task.retry.jitter,
+        non_retryable: task.retry.not_again.clone(),
+        on_exhausted: task.retry.on_exhausted,
+    };
+    let note = |note: &plan::Note| {
+        Note::Named(NamedNote {
+            name: note.name.clone(),
+            text: note.text.clone(),
+        })
+    };
+    Some(Export::of(NewTask {
+        description: task.description.clone(),
+        input: content::to_json(&task.input),
+        roles: task.roles.clone(),
+        plan: task.plan && nodes.is_empty(),
+        notes: task.notes.iter().map(note).collect(),
+        check: task.check,
+        retry: Some(retry),
+        labels: task.labels.clone(),
+        durability: match task.ephemeral {
+            true => Durability::Ephemeral,
+            false => Durability::Synced,
+        },
+        priority: Some(task.priority),
+        timeouts: (task.timeouts != Default::default()).then(|| task.timeouts.into()),
+        on_part_failure: Some(task.on_failure),
+        approval: task.points.map(|points| api::task::Approval {
+            before: points.before.is_some(),
+            after: points.after.is_some(),
+            expires: points.terms.expires,
+            on_timeout: points.terms.on_timeout,
+        }),
+        nodes,
+        ..NewTask::default()
+    }))
+}
+
+fn parts(tasks: &BTreeMap<TaskId, Task>, of: &Task) -> Vec<Node> {
+    let planned = of.parts().iter().filter_map(|id| tasks.get(id));
+    let named = planned.filter_map(|task| Some((task, task.name.as_ref()?)));
+    named.map(|(task, name)| node(tasks, of, task, name)).collect()
+}
+
+/// A part with everything that was made of its plan, so that `check`, lanes and dependencies stand for themselves.
+fn node(tasks: &BTreeMap<TaskId, Task>, parent: &Task, task: &Task, name: &NodeName) -> Node {
+    let empty = Part::default();
+    let part = task.part.as_deref().unwrap_or(&empty);
+    let nodes = parts(tasks, task);
+    let dependencies = task.dependencies.iter().filter_map(|id| tasks.get(id)?.name.clone());
+    let mut dependencies: Vec<NodeName> = dependencies.collect();
+    dependencies.sort_unstable();
+    let slot = |slot: &plan::Slot| Slot {
+        field: slot.field.clone(),
+        node: slot.node.clone(),
+        schema: slot.schema.clone(),
+    };
+    Node {
+        name: name.to_string(),
+        description: task.description.clone(),
+        roles: task.roles.clone(),
+        input: content::to_json(&task.input),
+        dependencies,
+        check: task.check,
+        optional: task.optional,
+        integrates: task.integrates,
+        max_retries: Some(task.max_retries),
+        plan: task.plan && nodes.is_empty(),
+        lane: part.lane.clone(),
+        priority: Some(task.priority).filter(|priority| *priority != parent.priority),
+        approval: task.points.and_then(point),
+        note: part.note.clone(),
+        output: part.output.clone(),
+        slots: part.slots.iter().map(slot).collect(),
+        nodes,
+    }
+}
+
+fn point(points: Points) -> Option<NodePoint> {
+    match (points.before, points.after) {
+        (Some(_), _) => Some(NodePoint::Before),
+        (None, after) => after.map(|_| NodePoint::After),
+    }
+}
