@@ -9,7 +9,7 @@ mod walk;
 use std::path::Path;
 
 use serde::Deserialize;
-use skep_sdk::{Failure, Plan, Planner, Task, artifacts, log};
+use skep_sdk::{Failure, Note, Plan, Planner, Task, artifacts, log};
 
 use batch::Batch;
 use nodes::{Drill, Report};
@@ -25,7 +25,7 @@ struct Input {
 }
 
 impl Planner for Audit {
-    fn plan(task: Task, _notes: Vec<String>) -> Result<Plan, Failure> {
+    fn plan(task: Task, _notes: Vec<Note>) -> Result<Plan, Failure> {
         let input: Input = task.input()?;
         let room = nodes::room_for_batches(&input.drills)?;
         let drills = input.drills.iter().map(nodes::drill).collect::<Result<Vec<_>, _>>()?;
@@ -58,7 +58,7 @@ impl Planner for Audit {
             groups.len(),
             report.unreadable
         ));
-        Ok(Plan { nodes })
+        Ok(Plan::new(nodes))
     }
 }
 
