@@ -29,7 +29,13 @@ fn hello_is_built_and_run() {
 fn audit_is_assembled_by_hand() {
     let host = Host::start();
     for plugin in [
-        "planner", "secrets", "licenses", "todos", "checker", "reporter", "intruder",
+        "audit-planner",
+        "secrets",
+        "licenses",
+        "todos",
+        "audit-checker",
+        "reporter",
+        "intruder",
     ] {
         // Bundled plugins are signed by a key of the data directory: of this host's, not of whoever runs the tests.
         let data = host.data().to_str().unwrap();

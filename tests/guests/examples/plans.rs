@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use skep_sdk::{Checker, Ended, Executor, Failure, Node, Outcome, Payload, Plan, Planner, Task, Verdict};
+use skep_sdk::{Checker, Ended, Executor, Failure, Node, Note, Outcome, Payload, Plan, Planner, Task, Verdict};
 
 #[derive(Deserialize)]
 struct Step {
@@ -42,13 +42,11 @@ fn plan_of(input: &Value) -> Result<Plan, Failure> {
             ..Node::new(&step.name, &step.name, step.role, Payload::json(&step.input)?)
         })
     };
-    Ok(Plan {
-        nodes: steps.into_iter().map(node).collect::<Result<_, Failure>>()?,
-    })
+    Ok(Plan::new(steps.into_iter().map(node).collect::<Result<_, Failure>>()?))
 }
 
 impl Planner for Plans {
-    fn plan(task: Task, _notes: Vec<String>) -> Result<Plan, Failure> {
+    fn plan(task: Task, _notes: Vec<Note>) -> Result<Plan, Failure> {
         plan_of(&task.input()?)
     }
 }

@@ -20,8 +20,14 @@ use skep::{
     telemetry, words,
 };
 use skep_rules::{
-    crew::CrewManifest, crew_record::Status, id::TaskId, plan::Artifact, quantity::Millis, reason::Reason,
-    retry::OnExhausted, task::TaskState,
+    crew::{CrewManifest, Member, PluginRef},
+    crew_record::Status,
+    id::TaskId,
+    plan::Artifact,
+    quantity::Millis,
+    reason::Reason,
+    retry::OnExhausted,
+    task::TaskState,
 };
 use skep_runtime::signature::SecretKey;
 
@@ -232,6 +238,14 @@ struct Found {
     breached: bool,
 }
 
+/// The plugin of the binary that agents of the crew run.
+fn plugin_of(member: &Member) -> Result<&str> {
+    match &member.plugin {
+        PluginRef::Named(name, _) => Ok(name.plugin()),
+        PluginRef::Digest(_) => anyhow::bail!("examples/01-audit/crew.toml: {} does not come with Skep", member.plugin),
+    }
+}
+
 async fn audit(context: &Context, client: &Client, clock: &Clock, root: &str) -> Result<Found> {
     let began = clock.now();
     let show = Show::new(&context.output);
@@ -242,7 +256,7 @@ async fn audit(context: &Context, client: &Client, clock: &Clock, root: &str) ->
     let key = SecretKey::from_random(&skep::clock::random()?);
     bundled::trust(client, key.public()).await?;
     for member in &manifest.members {
-        let name = member.name.as_str();
+        let name = plugin_of(member)?;
         show.doing(&format!("signing and installing {name}"));
         plugin::install_bundled(client, name, &key).await?;
     }
@@ -565,7 +579,7 @@ mod tests {
     fn the_example_is_a_crew_of_bundled_plugins() {
         let crew = CrewManifest::parse(CREW).unwrap();
         for member in &crew.members {
-            let plugin = skep_runtime::plugin::read(&bundled::file(member.name.as_str()).unwrap()).unwrap();
+            let plugin = skep_runtime::plugin::read(&bundled::file(plugin_of(member).unwrap()).unwrap()).unwrap();
             let reference = format!("{}@{}", plugin.manifest.plugin.name, plugin.manifest.plugin.version);
             assert_eq!(member.plugin.to_string(), reference);
             let ceiling = skep_rules::grant::Ceiling::default();
