@@ -565,6 +565,8 @@ fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
             timeouts: Default::default(),
             on_failure: Default::default(),
             approval: None,
+            parts: None,
+            budget: None,
         }],
         idempotency: None,
         by: "test".into(),

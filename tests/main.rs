@@ -50,6 +50,8 @@ mod lifecycle;
 mod logs;
 /// Messages: who receives them, once and in order.
 mod messages;
+/// An objective from notes to its report: planned, put in order, worked on, checked and approved, across `kill -9`.
+mod objectives;
 /// The lines of the README, typed.
 mod readme;
 /// What survives `kill -9`.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{Digest, NodeName, Role},
     limits::{
-        MAX_DEPENDENCIES, MAX_NOTE_BYTES, MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_RETRIES, MAX_ROLES, MAX_SLOTS,
+        DEFAULT_RETRIES, MAX_DEPENDENCIES, MAX_NOTE_BYTES, MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_RETRIES, MAX_ROLES, MAX_SLOTS,
         MAX_TASK_DEPTH, MAX_TEXT_BYTES,
     },
     priority::Priority,
@@ -391,6 +391,30 @@ impl Plan {
                 first.map_or(Ok(()), Err)
             }
             None => Ok(()),
+        }
+    }
+
+    /// The same with everything said of each node: what its lane lets it wait for, that it is checked, how often it is tried again. What does not check is
+    /// left as it is.
+    #[must_use]
+    pub fn spelled_out(&self) -> Plan {
+        let Ok(order) = self.check() else {
+            return self.clone();
+        };
+        let name = |at: usize| self.nodes.get(at).map(|node| node.name.clone());
+        let node = |(node, waits): (&Node, Vec<usize>)| {
+            let mut dependencies: Vec<NodeName> = waits.into_iter().filter_map(name).collect();
+            dependencies.sort_unstable();
+            Node {
+                dependencies,
+                check: node.check || self.verify_before_next && node.parts.is_none(),
+                max_retries: Some(node.max_retries.unwrap_or(DEFAULT_RETRIES)),
+                ..node.clone()
+            }
+        };
+        Plan {
+            nodes: self.nodes.iter().zip(order.waits).map(node).collect(),
+            verify_before_next: false,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     lifecycle::{Hold, OnFailure, Past, Timeouts},
     limits::MAX_TEXT_BYTES,
     message::Delivery,
-    plan::{self, Note, Payload, Plan, Slot},
+    plan::{self, Node, NodePoint, Note, Payload, Plan, Slot},
     priority::Priority,
     quantity::{Fuel, Size, Time},
     reason::Reason,
@@ -429,6 +429,9 @@ pub struct Part {
     /// Fields of its input that are outputs of tasks that it depends on.
     #[n(3)]
     pub slots: Vec<Slot>,
+    /// Its priority, where that is not left to the task that was split.
+    #[n(4)]
+    pub priority: Option<Priority>,
 }
 
 /// A plan before it is carried out.
@@ -566,6 +569,35 @@ impl Task {
         let timeout = self.timeouts.schedule_to_start?;
         let queued = self.queued.filter(|_| self.state == TaskState::Ready)?;
         Some(queued.after(timeout))
+    }
+
+    /// The node of a plan that it was made of, [spelled out](Plan::spelled_out); none where it was not. `name_of` knows what it depends on.
+    pub fn node(&self, name_of: impl Fn(TaskId) -> Option<NodeName>) -> Option<Node> {
+        let part = self.part.as_deref().cloned().unwrap_or_default();
+        let approval = self.points.map(|points| match points.before {
+            Some(_) => NodePoint::Before,
+            None => NodePoint::After,
+        });
+        let mut dependencies: Vec<NodeName> = self.dependencies.iter().filter_map(|id| name_of(*id)).collect();
+        dependencies.sort_unstable();
+        Some(Node {
+            description: self.description.clone(),
+            roles: self.roles.clone(),
+            input: self.input.clone(),
+            dependencies,
+            check: self.check,
+            optional: self.optional,
+            integrates: self.integrates,
+            max_retries: Some(self.max_retries),
+            plan: self.plan,
+            lane: part.lane,
+            priority: part.priority,
+            approval,
+            note: part.note,
+            output: part.output,
+            slots: part.slots,
+            ..Node::named(self.name.clone()?)
+        })
     }
 
     /// The children of its last plan, or of this run.

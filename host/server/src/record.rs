@@ -171,16 +171,19 @@ impl Run {
             plugin: member.plugin,
             version: member.version,
             component: task.pinned.unwrap_or(member.digest),
-            call: match (&task.delivery, task.plan) {
-                (Some(delivery), _) => {
+            call: match (&task.delivery, &task.draft, task.plan) {
+                (None, Some(draft), _) => Call::Sequence {
+                    plan: Box::new(draft.plan.clone()),
+                },
+                (Some(delivery), ..) => {
                     let kept = driver.row::<Kept>(MESSAGES, &delivery.message.to_bytes())?;
                     let message = Box::new(kept.ok_or_else(nobody)?.message);
                     Call::Receive { message }
                 }
-                (None, true) => Call::Plan {
+                (None, None, true) => Call::Plan {
                     notes: task.notes.clone(),
                 },
-                (None, false) => Call::Execute,
+                (None, None, false) => Call::Execute,
             },
             view: task.view(ends),
             effective,
@@ -238,25 +241,12 @@ fn plan(driver: &Driver, of: &Task) -> Result<Option<Plan>, Error> {
         .iter()
         .filter_map(|part| Some((part.id, part.name.clone()?)))
         .collect();
-    let node = |part: Task| {
-        Some(Node {
-            name: part.name?,
-            description: part.description,
-            roles: part.roles,
-            input: part.input,
-            dependencies: part
-                .dependencies
-                .iter()
-                .filter_map(|id| names.get(id).cloned())
-                .collect(),
-            check: part.check,
-            optional: part.optional,
-            integrates: part.integrates,
-            max_retries: Some(part.max_retries),
-        })
-    };
-    let nodes: Vec<Node> = parts.into_iter().filter_map(node).collect();
-    Ok((!nodes.is_empty()).then_some(Plan { nodes }))
+    let named = |id| names.get(&id).cloned();
+    let nodes: Vec<Node> = parts.iter().filter_map(|part| part.node(named)).collect();
+    Ok((!nodes.is_empty()).then_some(Plan {
+        nodes,
+        verify_before_next: false,
+    }))
 }
 
 /// A task that another one names, so that it must be there.

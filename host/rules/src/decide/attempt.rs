@@ -348,6 +348,7 @@ impl Decision<'_> {
             note: node.note,
             output: node.output,
             slots: node.slots,
+            priority: node.priority,
         };
         Task {
             parent: Some(parent.id),

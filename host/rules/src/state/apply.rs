@@ -571,7 +571,6 @@ impl State {
         }
         if to.is_ended() {
             (task.ended, task.wait, task.asks) = (Some(at), None, None);
-            task.draft = task.draft.take().filter(|draft| draft.given);
             task.always = Vec::new();
         }
         self.index.add_task(task);
@@ -770,6 +769,9 @@ fn alter(
                 (task.retries, task.faults) = (0, 0);
             }
             task.hold = None;
+            if *change == Change::Again {
+                task.draft = task.draft.take().filter(|draft| draft.given);
+            }
         }
         Change::Reprioritised(priority) => task.priority = *priority,
         Change::Overridden(payload) => {
@@ -796,11 +798,11 @@ fn alter(
         Change::SentBack(remark) => {
             task.remarks.push(remark.clone());
             task.candidate = None;
+            // It is planned anew, unless its submitter has planned it.
+            task.draft = task.draft.take().filter(|draft| draft.given);
         }
         Change::Split => {
             task.planned_from = u32::try_from(task.children.len()).unwrap_or(u32::MAX);
-            // One that was given is carried out again when its result is sent back.
-            task.draft = task.draft.take().filter(|draft| draft.given);
         }
         Change::Drafted(plan) => {
             let plan = plan.as_ref().clone();

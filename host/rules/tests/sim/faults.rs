@@ -58,7 +58,10 @@ impl Luck {
     }
 
     pub(crate) fn payload(&mut self) -> Payload {
-        Payload::Inline(self.draw().to_be_bytes().to_vec())
+        match self.percent(30) {
+            true => Payload::Inline(self.draw().to_string().into_bytes()),
+            false => Payload::Inline(self.draw().to_be_bytes().to_vec()),
+        }
     }
 
     /// A random graph: mostly one without cycles, sometimes with.

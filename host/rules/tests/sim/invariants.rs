@@ -118,7 +118,8 @@ fn plans(state: &State) {
             assert_eq!(task.budget.is_some(), parent.budget.is_some(), "{task:?}");
         }
         let lane = task.part.as_ref().and_then(|part| part.lane.clone());
-        let works = !task.state.is_ended() && task.state != TaskState::Pending;
+        let held_before = task.hold == Some(Hold::Person(TaskState::Pending));
+        let works = !task.state.is_ended() && task.state != TaskState::Pending && !held_before;
         if let (Some(lane), true) = (lane, works) {
             // Its own parts aside, what is not optional in a lane ends before the next begins.
             assert!(lanes.insert((task.parent, lane)), "{task:?}");

@@ -8,7 +8,6 @@ use skep_rules::{
     limits::MAX_SUBJECT_BYTES,
     message::{self, Letter, Source},
     plan::Payload,
-    priority::Priority,
     quantity::{Millis, Time},
     reason::Reason,
     step::{StepCall, StepResult},
@@ -199,6 +198,7 @@ mod tests {
     use skep_rules::{
         id::{AgentId, CrewId, MessageId},
         limits::{MAX_KEY_BYTES, MAX_MESSAGE_TTL, MAX_PAYLOAD_BYTES},
+        priority::Priority,
     };
 
     use super::*;

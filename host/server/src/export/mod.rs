@@ -13,7 +13,7 @@ use skep_rules::{
     grant::Effective,
     id::{Digest, PluginName, TaskId},
     limits::{
-        DEFAULT_RETRIES, MAX_EXPORT_PIECE_BYTES, MAX_EXPORTED_ARTIFACTS, MAX_PLAN_NODES, MAX_RECORD_BYTES, MAX_STEPS,
+        MAX_EXPORT_PIECE_BYTES, MAX_EXPORTED_ARTIFACTS, MAX_PLAN_NODES, MAX_RECORD_BYTES, MAX_STEPS,
     },
     manifest::Version,
     plan::{Node, Outcome, Payload, Plan},
@@ -132,14 +132,14 @@ impl Ending {
         }
     }
 
-    /// Whether two runs ended alike. An artifact is its bytes; in plans the order of dependencies and what is the default anyway do not count.
+    /// Whether two runs ended alike. An artifact is its bytes; of plans counts what is made of them.
     #[must_use]
     pub fn is_like(&self, other: &Ending) -> bool {
         match (self, other) {
             (Ending::Done(one), Ending::Done(other)) => same(one, other),
             (Ending::Split(one), Ending::Split(other)) => {
-                let (one, other) = (&one.nodes, &other.nodes);
-                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same_node(one, other))
+                let (one, other) = (one.spelled_out().nodes, other.spelled_out().nodes);
+                one.len() == other.len() && one.iter().zip(&other).all(|(one, other)| same_node(one, other))
             }
             (one, other) => one == other,
         }
@@ -154,14 +154,9 @@ fn same(one: &Payload, other: &Payload) -> bool {
 }
 
 fn same_node(one: &Node, other: &Node) -> bool {
-    let plain = |node: &Node| {
-        let dependencies: BTreeSet<_> = node.dependencies.iter().cloned().collect();
-        Node {
-            dependencies: dependencies.into_iter().collect(),
-            max_retries: Some(node.max_retries.unwrap_or(DEFAULT_RETRIES)),
-            input: Payload::Inline(Vec::new()),
-            ..node.clone()
-        }
+    let plain = |node: &Node| Node {
+        input: Payload::Inline(Vec::new()),
+        ..node.clone()
     };
     same(&one.input, &other.input) && plain(one) == plain(other)
 }

@@ -1,7 +1,7 @@
 use skep_rules::{
     id::{AgentId, CrewId},
-    limits::Tier,
-    plan::Artifact,
+    limits::{DEFAULT_RETRIES, Tier},
+    plan::{Artifact, Note},
     quantity::Time,
     step::StepCall,
 };
@@ -33,7 +33,10 @@ fn export(steps: u64) -> Export {
         version: "1.0.0".parse().unwrap(),
         component: Digest::of(b"component"),
         call: Call::Plan {
-            notes: vec!["note".into()],
+            notes: vec![Note {
+                name: "a.md".into(),
+                text: "note".into(),
+            }],
         },
         view: TaskView {
             attempt: 2,
@@ -224,17 +227,19 @@ fn ends_are_compared_by_what_counts() {
     assert!(artifact("a").is_like(&artifact("b")));
     let plan = |dependencies: &[&str], max_retries, input: &[u8]| {
         Ending::Split(Plan {
-            nodes: vec![Node {
-                name: "n".parse().unwrap(),
-                description: String::new(),
-                roles: BTreeSet::new(),
+            nodes: ["n", "a", "b"].map(|name| Node {
+                roles: ["worker".parse().unwrap()].into(),
                 input: Payload::Inline(input.to_vec()),
-                dependencies: dependencies.iter().map(|name| name.parse().unwrap()).collect(),
-                check: false,
-                optional: false,
-                integrates: false,
+                dependencies: dependencies
+                    .iter()
+                    .filter(|_| name == "n")
+                    .map(|name| name.parse().unwrap())
+                    .collect(),
                 max_retries,
-            }],
+                ..Node::named(name.parse().unwrap())
+            })
+            .into(),
+            verify_before_next: false,
         })
     };
     let one = plan(&["b", "a", "b"], None, b"1");

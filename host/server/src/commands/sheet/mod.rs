@@ -284,6 +284,7 @@ fn can(export: Export) -> &'static str {
     match export {
         Export::Executor => "execute tasks",
         Export::Planner => "split objectives into tasks",
+        Export::Sequencer => "put the tasks of plans in order",
         Export::Checker => "check results of others",
         Export::Mailbox => "receive messages",
     }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use skep_rules::{
-    approval::Points,
     id::{NodeName, TaskId},
-    plan::{self, NodePoint},
-    task::{Part, Task},
+    plan,
+    task::Task,
 };
 
 use super::tasks;
@@ -125,47 +124,35 @@ pub(super) fn export(tasks: &BTreeMap<TaskId, Task>, id: TaskId) -> Option<Expor
 
 fn parts(tasks: &BTreeMap<TaskId, Task>, of: &Task) -> Vec<Node> {
     let planned = of.parts().iter().filter_map(|id| tasks.get(id));
-    let named = planned.filter_map(|task| Some((task, task.name.as_ref()?)));
-    named.map(|(task, name)| node(tasks, of, task, name)).collect()
+    planned.filter_map(|task| node(tasks, task)).collect()
 }
 
 /// A part with everything that was made of its plan, so that `check`, lanes and dependencies stand for themselves.
-fn node(tasks: &BTreeMap<TaskId, Task>, parent: &Task, task: &Task, name: &NodeName) -> Node {
-    let empty = Part::default();
-    let part = task.part.as_deref().unwrap_or(&empty);
+fn node(tasks: &BTreeMap<TaskId, Task>, task: &Task) -> Option<Node> {
+    let node = task.node(|id| tasks.get(&id)?.name.clone())?;
     let nodes = parts(tasks, task);
-    let dependencies = task.dependencies.iter().filter_map(|id| tasks.get(id)?.name.clone());
-    let mut dependencies: Vec<NodeName> = dependencies.collect();
-    dependencies.sort_unstable();
-    let slot = |slot: &plan::Slot| Slot {
-        field: slot.field.clone(),
-        node: slot.node.clone(),
-        schema: slot.schema.clone(),
+    let slot = |slot: plan::Slot| Slot {
+        field: slot.field,
+        node: slot.node,
+        schema: slot.schema,
     };
-    Node {
-        name: name.to_string(),
-        description: task.description.clone(),
-        roles: task.roles.clone(),
-        input: content::to_json(&task.input),
-        dependencies,
-        check: task.check,
-        optional: task.optional,
-        integrates: task.integrates,
-        max_retries: Some(task.max_retries),
-        plan: task.plan && nodes.is_empty(),
-        lane: part.lane.clone(),
-        priority: Some(task.priority).filter(|priority| *priority != parent.priority),
-        approval: task.points.and_then(point),
-        note: part.note.clone(),
-        output: part.output.clone(),
-        slots: part.slots.iter().map(slot).collect(),
+    Some(Node {
+        name: node.name.to_string(),
+        description: node.description,
+        roles: node.roles,
+        input: content::to_json(&node.input),
+        dependencies: node.dependencies,
+        check: node.check,
+        optional: node.optional,
+        integrates: node.integrates,
+        max_retries: node.max_retries,
+        plan: node.plan && nodes.is_empty(),
+        lane: node.lane,
+        priority: node.priority,
+        approval: node.approval,
+        note: node.note,
+        output: node.output,
+        slots: node.slots.into_iter().map(slot).collect(),
         nodes,
-    }
-}
-
-fn point(points: Points) -> Option<NodePoint> {
-    match (points.before, points.after) {
-        (Some(_), _) => Some(NodePoint::Before),
-        (None, after) => after.map(|_| NodePoint::After),
-    }
+    })
 }
