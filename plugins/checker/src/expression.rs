@@ -36,11 +36,12 @@ impl<'a> Expressions<'a> {
                 return Err(wrong(format!("it has {} bytes (at most {MOST_BYTES})", source.len())));
             }
             let program = Program::compile(source).map_err(|errors| {
-                let first = errors.errors.first();
-                wrong(first.map_or_else(
-                    || "it is no expression".to_owned(),
-                    |error| format!("line {}, column {}: {}", error.pos.0, error.pos.1, error.msg),
-                ))
+                wrong(match errors.errors.first() {
+                    // The parser says this in the words of its own insides.
+                    Some(error) if error.msg.contains("ecursion limit") => "it nests too deep".to_owned(),
+                    Some(error) => format!("line {}, column {}: {}", error.pos.0, error.pos.1, error.msg),
+                    None => "it is no expression".to_owned(),
+                })
             })?;
             Ok((source.as_str(), program))
         };

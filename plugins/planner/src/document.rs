@@ -6,7 +6,9 @@ use skep_sdk::{Failure, Note};
 
 /// The most characters of a line that are shown: a document may be one long line.
 const EXCERPT: usize = 100;
-/// How many of them stand before the place.
+/// The most bytes of a message, which may name what somebody wrote: the host cuts a failure at 4 KiB, and its place shall stay.
+const MESSAGE: usize = 1024;
+/// How many characters of a line stand before the place.
 const BEFORE: usize = 60;
 
 /// Where tasks are read from.
@@ -80,11 +82,14 @@ impl Document {
         let marked = self.text.get(mistake.place.clone()).unwrap_or_default();
         let marked = marked.lines().next().unwrap_or_default().chars().count();
         let carets = marked.clamp(1, shown.chars().count().saturating_sub(before).max(1));
+        let message = match mistake.message.get(..mistake.message.floor_char_boundary(MESSAGE)) {
+            Some(start) if start.len() < mistake.message.len() => format!("{start}…"),
+            _ => mistake.message.clone(),
+        };
         let number = line.to_string();
         let gutter = " ".repeat(number.len());
         Failure::never(format!(
-            "{}\n{gutter}--> {}:{line}:{column}\n{gutter} |\n{number} | {}\n{gutter} | {}{}",
-            mistake.message,
+            "{message}\n{gutter}--> {}:{line}:{column}\n{gutter} |\n{number} | {}\n{gutter} | {}{}",
             self.name,
             shown.trim_end(),
             " ".repeat(before),

@@ -217,8 +217,13 @@ fn bounds_are_shown_where_they_are_passed() {
         "{}",
         failure.message
     );
-    let long = json!([{"name": "a", "description": "x".repeat(5000)}]);
-    assert!(plan_of(&long, &[]).unwrap_err().message.len() < 4096);
+    for long in [
+        json!([{"name": "a", "description": "x".repeat(5000)}]),
+        json!([{"name": "a", "dependencies": ["ö".repeat(5000)]}]),
+    ] {
+        let message = plan_of(&long, &[]).unwrap_err().message;
+        assert!(message.len() < 4096 && message.contains("--> input:1:"), "{message}");
+    }
 }
 
 #[test]
