@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{Digest, NodeName, Role},
     limits::{
-        DEFAULT_RETRIES, MAX_DEPENDENCIES, MAX_NOTE_BYTES, MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_RETRIES, MAX_ROLES, MAX_SLOTS,
-        MAX_TASK_DEPTH, MAX_TEXT_BYTES,
+        DEFAULT_RETRIES, MAX_DEPENDENCIES, MAX_NOTE_BYTES, MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_RETRIES,
+        MAX_ROLES, MAX_SLOTS, MAX_TASK_DEPTH, MAX_TEXT_BYTES,
     },
     priority::Priority,
     quantity::Millis,
@@ -354,7 +354,10 @@ impl Plan {
             None => Ok(()),
             Some(node) => Err(Error::Note {
                 node: node.name.clone(),
-                named: node.note.as_ref().map_or("none".to_owned(), |named| format!("`{named}`")),
+                named: node
+                    .note
+                    .as_ref()
+                    .map_or("none".to_owned(), |named| format!("`{named}`")),
                 notes: match notes {
                     [] => "none".to_owned(),
                     notes => {
@@ -465,9 +468,7 @@ impl Node {
 
     /// Names of all that it waits for because it says so.
     fn waits_for(&self) -> impl Iterator<Item = &NodeName> {
-        self.dependencies
-            .iter()
-            .chain(self.slots.iter().map(|slot| &slot.node))
+        self.dependencies.iter().chain(self.slots.iter().map(|slot| &slot.node))
     }
 
     fn refuse(&self, what: impl Into<String>) -> Error {
@@ -534,12 +535,16 @@ impl Node {
         let (field, node) = (&slot.field, &from.name);
         match (&slot.schema, &from.output) {
             (None, _) => Ok(()),
-            (Some(_), None) => {
-                Err(self.refuse(format!("its slot `{field}` has a schema, and `{node}` promises nothing of its output (`output`)")))
-            }
+            (Some(_), None) => Err(self.refuse(format!(
+                "its slot `{field}` has a schema, and `{node}` promises nothing of its output (`output`)"
+            ))),
             (Some(takes), Some(gives)) => {
                 let why = takes.accepts(gives);
-                why.map_err(|why| self.refuse(format!("its slot `{field}` does not take the output of `{node}`: {why}")))
+                why.map_err(|why| {
+                    self.refuse(format!(
+                        "its slot `{field}` does not take the output of `{node}`: {why}"
+                    ))
+                })
             }
         }
     }

@@ -34,7 +34,9 @@ impl Schema {
         let schema = Schema(value);
         match schema.to_string().len() {
             0..=MAX_SCHEMA_BYTES => Ok(schema),
-            more => Err(Error(format!("a schema has at most {MAX_SCHEMA_BYTES} bytes, this one {more}"))),
+            more => Err(Error(format!(
+                "a schema has at most {MAX_SCHEMA_BYTES} bytes, this one {more}"
+            ))),
         }
     }
 
@@ -65,7 +67,10 @@ impl FromStr for Schema {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
         if text.len() > MAX_SCHEMA_BYTES {
-            return Err(Error(format!("a schema has at most {MAX_SCHEMA_BYTES} bytes, this one {}", text.len())));
+            return Err(Error(format!(
+                "a schema has at most {MAX_SCHEMA_BYTES} bytes, this one {}",
+                text.len()
+            )));
         }
         Schema::new(serde_json::from_str(text).map_err(|error| Error(format!("no JSON: {error}")))?)
     }
@@ -212,7 +217,10 @@ fn accepts(takes: &Value, gives: &Value, at: &str) -> Result<(), String> {
     }
     let (may, must) = (types(gives), types(takes));
     if let Some(other) = may.iter().find(|name| !must.contains(name)) {
-        return Err(place(at, format!("it may be {other}, and must be {}", must.join(" or "))));
+        return Err(place(
+            at,
+            format!("it may be {other}, and must be {}", must.join(" or ")),
+        ));
     }
     if may.contains(&"array")
         && let Some(takes) = keyword(takes, "items")
@@ -259,14 +267,16 @@ fn allows(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
         Value::Array(items) => {
             let of = keyword(schema, "items").unwrap_or(&Value::Bool(true));
             let each = (0..).zip(items);
-            each.map(|(index, item): (usize, _)| allows(of, item, &format!("{at}/{index}"))).collect()
+            each.map(|(index, item): (usize, _)| allows(of, item, &format!("{at}/{index}")))
+                .collect()
         }
         Value::Object(fields) => {
             if let Some(name) = required(schema).find(|name| !fields.contains_key(*name)) {
                 return Err(place(at, format!("`{name}` is missing")));
             }
             let each = fields.iter();
-            each.map(|(name, field)| allows(property(schema, name), field, &format!("{at}/{name}"))).collect()
+            each.map(|(name, field)| allows(property(schema, name), field, &format!("{at}/{name}")))
+                .collect()
         }
         _ => Ok(()),
     }
@@ -289,8 +299,14 @@ mod tests {
             (json!(1), "a schema is an object, `true` or `false`"),
             (json!({"type": "text"}), "`type` is one or some of"),
             (json!({"type": []}), "`type` is one or some of"),
-            (json!({"properties": {"a": {"pattern": "x"}}}), "at `/a`: `pattern` is not understood here"),
-            (json!({"items": {"$ref": "https://example.com"}}), "at `/*`: `$ref` is not understood here"),
+            (
+                json!({"properties": {"a": {"pattern": "x"}}}),
+                "at `/a`: `pattern` is not understood here",
+            ),
+            (
+                json!({"items": {"$ref": "https://example.com"}}),
+                "at `/*`: `$ref` is not understood here",
+            ),
             (json!({"required": "a"}), "`required` is not what it should be"),
             (json!({"enum": []}), "`enum` is not what it should be"),
         ];
@@ -311,9 +327,21 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named() {
         let cases = [
-            (json!({"type": "string"}), json!({"type": "integer"}), "it may be integer, and must be string"),
-            (json!({"type": "integer"}), json!({"type": "number"}), "it may be number, and must be integer"),
-            (json!({"type": "object"}), json!({}), "it may be null, and must be object"),
+            (
+                json!({"type": "string"}),
+                json!({"type": "integer"}),
+                "it may be integer, and must be string",
+            ),
+            (
+                json!({"type": "integer"}),
+                json!({"type": "number"}),
+                "it may be number, and must be integer",
+            ),
+            (
+                json!({"type": "object"}),
+                json!({}),
+                "it may be null, and must be object",
+            ),
             (
                 json!({"required": ["a"]}),
                 json!({"type": "object", "properties": {"a": true}}),
@@ -329,8 +357,16 @@ mod tests {
                 json!({"type": "array", "items": {"enum": ["x", 1]}}),
                 "at `/*` it is integer, and must be string",
             ),
-            (json!({"enum": [1, 2]}), json!({"type": "integer"}), "it may be something else than is listed"),
-            (json!({"const": 1}), json!({"enum": [1, 2]}), "it is none of the values that are listed"),
+            (
+                json!({"enum": [1, 2]}),
+                json!({"type": "integer"}),
+                "it may be something else than is listed",
+            ),
+            (
+                json!({"const": 1}),
+                json!({"enum": [1, 2]}),
+                "it is none of the values that are listed",
+            ),
             (
                 json!({"additionalProperties": false}),
                 json!({"type": "object", "properties": {"b": true}}),
@@ -358,7 +394,8 @@ mod tests {
         leaf.prop_recursive(2, 8, 3, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-                prop::collection::btree_map("[ab]", inner, 0..3).prop_map(|map| Value::Object(map.into_iter().collect())),
+                prop::collection::btree_map("[ab]", inner, 0..3)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }
@@ -374,7 +411,9 @@ mod tests {
             let of = prop::collection::btree_map("[ab]", inner.clone(), 0..3);
             let names = prop::sample::subsequence(vec!["a", "b"], 0..2);
             prop_oneof![
-                inner.clone().prop_map(|items| json!({ "type": "array", "items": items })),
+                inner
+                    .clone()
+                    .prop_map(|items| json!({ "type": "array", "items": items })),
                 (of, names, inner).prop_map(|(of, names, others)| {
                     json!({ "type": "object", "properties": of, "required": names, "additionalProperties": others })
                 }),

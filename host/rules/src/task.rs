@@ -643,7 +643,10 @@ fn filled(input: &Payload, slots: &[Slot], ends: &[DependencyEnd]) -> Payload {
     for slot in slots {
         let end = ends.iter().find(|end| end.name == slot.node.as_str());
         let output = end.and_then(|end| end.output.as_ref().ok());
-        fields.insert(slot.field.clone(), output.map_or(serde_json::Value::Null, plan::as_json));
+        fields.insert(
+            slot.field.clone(),
+            output.map_or(serde_json::Value::Null, plan::as_json),
+        );
     }
     Payload::Inline(serde_json::Value::Object(fields).to_string().into_bytes())
 }

@@ -333,7 +333,12 @@ mod tests {
         let mut typed = a_node("one", "worker");
         typed.output = Some("{\"pattern\":\"x\"}".into());
         let error = split(vec![typed]).unwrap_err();
-        assert!(error.message.contains("the output of `one`: `pattern` is not understood"), "{error}");
+        assert!(
+            error
+                .message
+                .contains("the output of `one`: `pattern` is not understood"),
+            "{error}"
+        );
     }
 
     #[test]

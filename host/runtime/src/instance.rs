@@ -195,7 +195,13 @@ impl Prepared {
         {
             return self.stillborn(error, began);
         }
-        let limits = &self.effective.limits;
+        let budget = task.fuel;
+        let limits = &Limits {
+            fuel: budget.map_or(self.effective.limits.fuel, |budget| {
+                budget.min(self.effective.limits.fuel)
+            }),
+            ..self.effective.limits
+        };
         let deadline = task.deadline.unwrap_or(limits.deadline).min(limits.deadline);
         let inner = self.call(&mut store, call, task);
         let returned = guard(inner, &control, &mut began, deadline).await;

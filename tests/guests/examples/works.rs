@@ -16,7 +16,11 @@ impl Executor for Works {
         if let Some(names) = input.get("split").and_then(Value::as_array) {
             return split(names);
         }
-        if input.get("fails").and_then(Value::as_u64).is_some_and(|fails| u64::from(task.attempt) <= fails) {
+        if input
+            .get("fails")
+            .and_then(Value::as_u64)
+            .is_some_and(|fails| u64::from(task.attempt) <= fails)
+        {
             return Err(Failure::later("not yet"));
         }
         if let Some(seconds) = input.get("rest").and_then(Value::as_u64) {
@@ -46,7 +50,12 @@ fn split(names: &[Value]) -> Result<Outcome, Failure> {
     let join = Node {
         dependencies: nodes.iter().map(|node| node.name.clone()).collect(),
         integrates: true,
-        ..Node::new("join", "join the parts", "worker", Payload::json(&json!({"join": true}))?)
+        ..Node::new(
+            "join",
+            "join the parts",
+            "worker",
+            Payload::json(&json!({"join": true}))?,
+        )
     };
     nodes.push(join);
     Ok(Outcome::Decompose(Plan::new(nodes)))

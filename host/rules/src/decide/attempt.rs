@@ -153,7 +153,7 @@ impl Decision<'_> {
     /// A retry where one can help and there are any left.
     fn again(&self, task: &Task, failure: Failure, delay: Option<Millis>) -> Change {
         if task.fuel_left() == Some(Fuel(0)) {
-            let message = format!("its fuel is used up, and that of its objective was split: {}", failure.message);
+            let message = format!("its share of the fuel of the objective is used up: {}", failure.message);
             return hopeless(task, Failure::new(Reason::BudgetExhausted, &message));
         }
         if !retry::may_help(failure.reason) || task.retry.not_again.contains(&failure.reason) {

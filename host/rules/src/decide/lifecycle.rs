@@ -202,7 +202,11 @@ impl Decision<'_> {
             timeouts: task.timeouts,
             on_failure: task.on_failure,
             approval: points,
-            parts: task.draft.as_ref().filter(|draft| draft.given).map(|draft| draft.plan.clone()),
+            parts: task
+                .draft
+                .as_ref()
+                .filter(|draft| draft.given)
+                .map(|draft| draft.plan.clone()),
             // What a tree has left says nothing of what it had.
             budget: None,
         };

@@ -237,7 +237,10 @@ impl Decision<'_> {
     fn can_all_serve(&self, task: &Task, plan: &Plan) -> Result<(), Rejection> {
         for node in &plan.nodes {
             if task.ephemeral && node.approval.is_some() {
-                let message = format!("`{}`: an approval outlives the host, and an ephemeral task does not", node.name);
+                let message = format!(
+                    "`{}`: an approval outlives the host, and an ephemeral task does not",
+                    node.name
+                );
                 return Err(Rejection::invalid(message));
             }
             let like = Task {

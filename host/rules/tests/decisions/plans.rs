@@ -298,10 +298,22 @@ fn altered(nodes: &[(&str, &[&str])], alter: impl FnOnce(&mut Plan)) -> Plan {
 #[test]
 fn a_planner_names_the_note_of_every_node() {
     let cases: [(&str, fn(&mut Plan), Option<&str>); 4] = [
-        ("each", |plan| plan.nodes.iter_mut().for_each(|node| node.note = Some("a.md".into())), None),
+        (
+            "each",
+            |plan| plan.nodes.iter_mut().for_each(|node| node.note = Some("a.md".into())),
+            None,
+        ),
         ("but the last", |plan| plan.nodes[0].note = Some("b.md".into()), None),
-        ("none", |_| (), Some("`a` names none as the note that it came from; there are `a.md`, `b.md`")),
-        ("another", |plan| plan.nodes[0].note = Some("c.md".into()), Some("`a` names `c.md` as the note that it came from")),
+        (
+            "none",
+            |_| (),
+            Some("`a` names none as the note that it came from; there are `a.md`, `b.md`"),
+        ),
+        (
+            "another",
+            |plan| plan.nodes[0].note = Some("c.md".into()),
+            Some("`a` names `c.md` as the note that it came from"),
+        ),
     ];
     for (what, alter, refused) in cases {
         let mut bench = Bench::new();
@@ -327,7 +339,9 @@ fn orderly() -> Bench {
     let manifest = format!("{CREW}[[agent]]\nname = \"sequencer\"\nplugin = \"acme/sequencer@1.0.0\"\n");
     let mut plugins = plugins();
     plugins.push(plugin("sequencer", &[Export::Sequencer], "\"order\"", ""));
-    bench.assemble_with(&manifest, &plugins, &skep_rules::grant::Ceiling::default()).unwrap();
+    bench
+        .assemble_with(&manifest, &plugins, &skep_rules::grant::Ceiling::default())
+        .unwrap();
     bench.warm();
     bench
 }
@@ -357,8 +371,15 @@ fn a_sequencer_cannot_change_what_is_done() {
     bench.end(id, End::Finished(plan(&[("a", &[]), ("b", &[])])));
     bench.end(id, End::Finished(plan(&[("a", &[])])));
     let failure = bench.record(id).failure.unwrap();
-    assert_eq!((bench.is(id), failure.reason), (TaskState::Failed, Reason::InvalidInput));
-    assert!(failure.message.contains("the sequencer must keep `b`"), "{}", failure.message);
+    assert_eq!(
+        (bench.is(id), failure.reason),
+        (TaskState::Failed, Reason::InvalidInput)
+    );
+    assert!(
+        failure.message.contains("the sequencer must keep `b`"),
+        "{}",
+        failure.message
+    );
 }
 
 #[test]
@@ -375,13 +396,21 @@ fn a_plan_that_is_given_needs_no_planner() {
     let mut bench = Bench::new();
     let inner = altered(&[("x", &[]), ("y", &["x"])], |_| ());
     let id = bench.task(|task| {
-        task.parts = Some(altered(&[("a", &[]), ("b", &["a"])], |plan| plan.nodes[1].parts = Some(inner)));
+        task.parts = Some(altered(&[("a", &[]), ("b", &["a"])], |plan| {
+            plan.nodes[1].parts = Some(inner)
+        }));
     });
     let (a, b) = (bench.child(id, "a"), bench.child(id, "b"));
-    assert_eq!((bench.is(id), bench.is(a), bench.is(b)), (TaskState::Waiting, TaskState::Assigned, TaskState::Pending));
+    assert_eq!(
+        (bench.is(id), bench.is(a), bench.is(b)),
+        (TaskState::Waiting, TaskState::Assigned, TaskState::Pending)
+    );
     bench.done(a);
     let x = bench.child(b, "x");
-    assert_eq!((bench.is(b), bench.is(x), bench.record(x).depth), (TaskState::Waiting, TaskState::Assigned, 3));
+    assert_eq!(
+        (bench.is(b), bench.is(x), bench.record(x).depth),
+        (TaskState::Waiting, TaskState::Assigned, 3)
+    );
     bench.done(x);
     let y = bench.child(b, "y");
     bench.end(y, End::Finished(Outcome::Done(text("whole"))));
@@ -410,9 +439,20 @@ fn what_is_wrong_with_a_given_plan_is_told_at_once() {
     };
     let cases: [(Plan, &str); 5] = [
         (altered(&[("a", &["b"]), ("b", &["a"])], |_| ()), "the plan has a cycle"),
-        (altered(&[("a", &["x"])], |_| ()), "`a` depends on `x`, which is not in the plan"),
-        (altered(&[("a", &[])], |plan| plan.nodes[0].roles = ["nobody".parse().unwrap()].into()), "no agent of the crew can execute it"),
-        (altered(&[("a", &[])], |plan| plan.nodes = vec![plan.nodes[0].clone(); 1_001]), "at most 1000 nodes"),
+        (
+            altered(&[("a", &["x"])], |_| ()),
+            "`a` depends on `x`, which is not in the plan",
+        ),
+        (
+            altered(&[("a", &[])], |plan| {
+                plan.nodes[0].roles = ["nobody".parse().unwrap()].into()
+            }),
+            "no agent of the crew can execute it",
+        ),
+        (
+            altered(&[("a", &[])], |plan| plan.nodes = vec![plan.nodes[0].clone(); 1_001]),
+            "at most 1000 nodes",
+        ),
         (deep(8), "tasks nest at most 8 deep"),
     ];
     for (plan, expected) in cases {
@@ -438,14 +478,26 @@ fn the_next_of_a_lane_begins_after_the_check_of_the_one_before() {
     });
     let [a, b, c] = ["a", "b", "c"].map(|name| bench.child(id, name));
     let states = |bench: &Bench| [a, b, c].map(|task| bench.is(task));
-    assert_eq!(states(&bench), [TaskState::Assigned, TaskState::Pending, TaskState::Assigned]);
+    assert_eq!(
+        states(&bench),
+        [TaskState::Assigned, TaskState::Pending, TaskState::Assigned]
+    );
     bench.done(a);
-    assert_eq!(states(&bench), [TaskState::Verifying, TaskState::Pending, TaskState::Assigned]);
+    assert_eq!(
+        states(&bench),
+        [TaskState::Verifying, TaskState::Pending, TaskState::Assigned]
+    );
     bench.end(a, End::Finished(Outcome::Rejected("again".into())));
-    assert_eq!(states(&bench), [TaskState::Assigned, TaskState::Pending, TaskState::Assigned]);
+    assert_eq!(
+        states(&bench),
+        [TaskState::Assigned, TaskState::Pending, TaskState::Assigned]
+    );
     bench.done(a);
     bench.end(a, End::Finished(Outcome::Accepted));
-    assert_eq!(states(&bench), [TaskState::Completed, TaskState::Assigned, TaskState::Assigned]);
+    assert_eq!(
+        states(&bench),
+        [TaskState::Completed, TaskState::Assigned, TaskState::Assigned]
+    );
 }
 
 #[test]
@@ -456,11 +508,15 @@ fn a_slot_is_filled_with_the_output_of_another() {
         media: "text/plain".into(),
     };
     let digest = artifact.digest.to_string();
-    let by_reference = format!(r#"{{"n":1,"whole":{{"$artifact":{{"digest":"{digest}","media":"text/plain","size":1}}}}}}"#);
+    let by_reference =
+        format!(r#"{{"n":1,"whole":{{"$artifact":{{"digest":"{digest}","media":"text/plain","size":1}}}}}}"#);
     let cases = [
         (text(r#"{"b": [1, 2]}"#), r#"{"n":1,"whole":{"b":[1,2]}}"#.to_owned()),
         (text("plain"), r#"{"n":1,"whole":"plain"}"#.to_owned()),
-        (Payload::Inline(vec![0xff]), r#"{"n":1,"whole":{"$hex":"ff"}}"#.to_owned()),
+        (
+            Payload::Inline(vec![0xff]),
+            r#"{"n":1,"whole":{"$hex":"ff"}}"#.to_owned(),
+        ),
         (Payload::Artifact(artifact), by_reference),
     ];
     for (output, input) in cases {
@@ -486,7 +542,9 @@ fn a_slot_is_filled_with_the_output_of_another() {
 fn an_output_is_what_the_plan_says_of_it() {
     let mut bench = Bench::new();
     let id = bench.task(|task| {
-        task.parts = Some(altered(&[("a", &[])], |plan| plan.nodes[0].output = Some(r#"{"type":"object"}"#.parse().unwrap())));
+        task.parts = Some(altered(&[("a", &[])], |plan| {
+            plan.nodes[0].output = Some(r#"{"type":"object"}"#.parse().unwrap())
+        }));
     });
     let a = bench.child(id, "a");
     bench.end(a, End::Finished(Outcome::Done(text("[]"))));
@@ -519,14 +577,22 @@ fn a_node_waits_for_a_person_where_its_plan_says_so() {
         bench.ask(Command::DecideApproval { approval, ruling, by }).unwrap();
     };
     bench.done(a);
-    assert_eq!((bench.is(a), bench.is(b)), (TaskState::AwaitingApproval, TaskState::Pending));
+    assert_eq!(
+        (bench.is(a), bench.is(b)),
+        (TaskState::AwaitingApproval, TaskState::Pending)
+    );
     approve(&mut bench, a);
-    assert_eq!((bench.is(a), bench.is(b)), (TaskState::Completed, TaskState::AwaitingApproval));
+    assert_eq!(
+        (bench.is(a), bench.is(b)),
+        (TaskState::Completed, TaskState::AwaitingApproval)
+    );
     approve(&mut bench, b);
     assert_eq!(bench.is(b), TaskState::Assigned);
     let mut ephemeral = bench.new_task();
     ephemeral.ephemeral = true;
-    ephemeral.parts = Some(altered(&[("a", &[])], |plan| plan.nodes[0].approval = Some(NodePoint::After)));
+    ephemeral.parts = Some(altered(&[("a", &[])], |plan| {
+        plan.nodes[0].approval = Some(NodePoint::After)
+    }));
     assert_eq!(bench.submit(vec![ephemeral]).unwrap_err().reason, Reason::InvalidInput);
 }
 
@@ -545,7 +611,12 @@ fn a_node_that_is_to_be_planned_is_given_its_note() {
     bench.end(id, End::Finished(Outcome::Plan(plan)));
     let a = bench.child(id, "a");
     assert_eq!(bench.lease(a).agent, bench.agent("planner"));
-    assert_eq!(bench.given(a).0, Call::Plan { notes: vec![note("b.md")] });
+    assert_eq!(
+        bench.given(a).0,
+        Call::Plan {
+            notes: vec![note("b.md")]
+        }
+    );
 }
 
 #[test]
@@ -570,7 +641,10 @@ fn fuel_is_split_and_ends_what_has_used_up_its_share() {
         bench.pass(10_000);
     }
     let failure = bench.record(a).failure.unwrap();
-    assert_eq!((bench.is(a), failure.reason), (TaskState::Failed, Reason::BudgetExhausted));
+    assert_eq!(
+        (bench.is(a), failure.reason),
+        (TaskState::Failed, Reason::BudgetExhausted)
+    );
     assert_eq!(bench.is(id), TaskState::Failed);
 }
 

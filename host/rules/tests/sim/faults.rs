@@ -78,10 +78,20 @@ impl Luck {
                 .iter()
                 .map(|_| format!("n{}", self.below(bound)).parse().unwrap())
                 .collect();
-            let slots: Vec<Slot> = dependencies.first().filter(|_| self.percent(15)).into_iter().cloned().map(slot).collect();
+            let slots: Vec<Slot> = dependencies
+                .first()
+                .filter(|_| self.percent(15))
+                .into_iter()
+                .cloned()
+                .map(slot)
+                .collect();
             Node {
                 roles: ["scan".parse().unwrap(), self.role()].into(),
-                input: if slots.is_empty() { self.payload() } else { Payload::Inline(Vec::new()) },
+                input: if slots.is_empty() {
+                    self.payload()
+                } else {
+                    Payload::Inline(Vec::new())
+                },
                 check: self.percent(25),
                 optional: self.percent(25),
                 integrates: integrates == Some(at),
@@ -89,7 +99,9 @@ impl Luck {
                 plan: self.percent(4),
                 lane: (lanes && self.percent(50)).then(|| "lane".parse().unwrap()),
                 priority: self.percent(10).then(|| *self.pick(&Priority::ALL).unwrap()),
-                approval: self.percent(4).then(|| [NodePoint::Before, NodePoint::After][self.index(2)]),
+                approval: self
+                    .percent(4)
+                    .then(|| [NodePoint::Before, NodePoint::After][self.index(2)]),
                 note: notes.first().map(|note| note.name.clone()).filter(|_| noted),
                 output: self.percent(3).then(|| r#"{"type":"integer"}"#.parse().unwrap()),
                 dependencies,

@@ -373,9 +373,18 @@ impl World {
         let state = self.shard.state();
         let is = |found: fn(&Task) -> bool| state.tasks().any(found);
         let seen = [
-            ("sequenced", is(|task| task.draft.as_ref().is_some_and(|draft| !draft.given))),
-            ("given plan", is(|task| task.draft.as_ref().is_some_and(|draft| draft.given) && task.is_split())),
-            ("lane", is(|task| task.part.as_ref().is_some_and(|part| part.lane.is_some()))),
+            (
+                "sequenced",
+                is(|task| task.draft.as_ref().is_some_and(|draft| !draft.given)),
+            ),
+            (
+                "given plan",
+                is(|task| task.draft.as_ref().is_some_and(|draft| draft.given) && task.is_split()),
+            ),
+            (
+                "lane",
+                is(|task| task.part.as_ref().is_some_and(|part| part.lane.is_some())),
+            ),
         ];
         for (what, seen) in seen {
             if seen {

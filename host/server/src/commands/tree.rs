@@ -35,9 +35,20 @@ fn branch(tree: &Tree, first: &str, rest: &str, text: &mut String) {
 fn line(task: &Task) -> String {
     let failure = task.failure.as_ref();
     let failure = failure.map(|failure| format!(" {}", failure.code)).unwrap_or_default();
-    let lane = task.lane.as_ref().map(|lane| format!("  lane {lane}")).unwrap_or_default();
-    let note = task.note.as_ref().map(|note| format!("  from {note}")).unwrap_or_default();
-    let asks = task.approval.map(|approval| format!("  waits for {approval}")).unwrap_or_default();
+    let lane = task
+        .lane
+        .as_ref()
+        .map(|lane| format!("  lane {lane}"))
+        .unwrap_or_default();
+    let note = task
+        .note
+        .as_ref()
+        .map(|note| format!("  from {note}"))
+        .unwrap_or_default();
+    let asks = task
+        .approval
+        .map(|approval| format!("  waits for {approval}"))
+        .unwrap_or_default();
     let (name, state, id) = (called(task), word(&task.state), task.task_id);
     format!("{name}  {state}{failure}  {id}{lane}{note}{asks}")
 }

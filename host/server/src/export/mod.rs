@@ -12,9 +12,7 @@ use sha2::{Digest as _, Sha256};
 use skep_rules::{
     grant::Effective,
     id::{Digest, PluginName, TaskId},
-    limits::{
-        MAX_EXPORT_PIECE_BYTES, MAX_EXPORTED_ARTIFACTS, MAX_PLAN_NODES, MAX_RECORD_BYTES, MAX_STEPS,
-    },
+    limits::{MAX_EXPORT_PIECE_BYTES, MAX_EXPORTED_ARTIFACTS, MAX_PLAN_NODES, MAX_RECORD_BYTES, MAX_STEPS},
     manifest::Version,
     plan::{Node, Outcome, Payload, Plan},
     reason::Reason,

@@ -227,18 +227,19 @@ fn ends_are_compared_by_what_counts() {
     assert!(artifact("a").is_like(&artifact("b")));
     let plan = |dependencies: &[&str], max_retries, input: &[u8]| {
         Ending::Split(Plan {
-            nodes: ["n", "a", "b"].map(|name| Node {
-                roles: ["worker".parse().unwrap()].into(),
-                input: Payload::Inline(input.to_vec()),
-                dependencies: dependencies
-                    .iter()
-                    .filter(|_| name == "n")
-                    .map(|name| name.parse().unwrap())
-                    .collect(),
-                max_retries,
-                ..Node::named(name.parse().unwrap())
-            })
-            .into(),
+            nodes: ["n", "a", "b"]
+                .map(|name| Node {
+                    roles: ["worker".parse().unwrap()].into(),
+                    input: Payload::Inline(input.to_vec()),
+                    dependencies: dependencies
+                        .iter()
+                        .filter(|_| name == "n")
+                        .map(|name| name.parse().unwrap())
+                        .collect(),
+                    max_retries,
+                    ..Node::named(name.parse().unwrap())
+                })
+                .into(),
             verify_before_next: false,
         })
     };
