@@ -27,6 +27,7 @@ mod revoke;
 mod sandbox;
 mod steps;
 mod tasks;
+mod tree;
 mod verify;
 
 use std::time::{Duration, Instant};
@@ -49,6 +50,7 @@ const FIGURES: &[Figure] = &[
     ("tasks", tasks::tasks),
     ("ephemeral", tasks::ephemeral),
     ("workflow3", steps::workflow3),
+    ("tree", tree::tree),
     ("latency", tasks::latency),
     ("steps", steps::steps),
     ("replay", steps::replay),

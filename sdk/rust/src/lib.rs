@@ -85,3 +85,5 @@ pub use bindings::mailbox_agent::exports::skep::agent::mailbox::Guest as Mailbox
 pub use bindings::planner_agent::exports::skep::agent::planner::Guest as Planner;
 pub use bindings::sequencer_agent::exports::skep::agent::sequencer::Guest as Sequencer;
 pub use heartbeat::Directive;
+/// The crate that reads inputs and writes outputs, for an agent that wants no dependency of its own.
+pub use serde_json;

@@ -258,8 +258,10 @@ fn servant(state: &State, task: &Task, such: impl Fn(&Agent) -> bool) -> bool {
             } else {
                 let pinned = task.pinned.is_none_or(|pinned| pinned == member.digest);
                 let alone = export == Export::Executor && task.check && checkers == [agent.id];
-                task.agent.is_none_or(|only| only == agent.id)
-                    && (task.roles.is_empty() || !task.roles.is_disjoint(&member.roles))
+                // What a task says of who does it is not said of who orders its plan.
+                let any = export == Export::Sequencer;
+                (any || task.agent.is_none_or(|only| only == agent.id))
+                    && (any || task.roles.is_empty() || !task.roles.is_disjoint(&member.roles))
                     && !alone
                     && pinned
             }

@@ -258,7 +258,10 @@ impl World {
             self.let_work();
             // Whoever is paused waits for a person, who now and then gives it up.
             while self.is_any_paused() {
-                self.resume();
+                // What has no fuel left, or promises what it never gives, is paused again and again.
+                if self.luck.percent(80) {
+                    self.resume();
+                }
                 self.cancel_paused();
             }
             self.let_work();
