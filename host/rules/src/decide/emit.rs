@@ -170,6 +170,8 @@ impl Decision<'_> {
         }
         let was_doomed = parent.is_some_and(|parent| self.state.index.doom_of(parent).is_some());
         let complaint = released.as_ref().and_then(|held| complaint(self.state, held, &change));
+        // A person may be asked about something in a tree that has failed meanwhile.
+        let asks = matches!(change, Change::Asks { .. });
         let at = self.now;
         self.emit(Event::TaskMoved { task: id, change, at });
         if let (Some(held), Some((reason, message))) = (&released, complaint) {
@@ -180,7 +182,7 @@ impl Decision<'_> {
             self.observed.stirred.insert(crew);
         }
         self.told(id, before);
-        if released.is_some() {
+        if released.is_some() || asks {
             self.suspects.push(id);
         }
         if let Some(parent) = parent.filter(|parent| !was_doomed && self.state.index.doom_of(*parent).is_some()) {

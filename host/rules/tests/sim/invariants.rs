@@ -111,18 +111,21 @@ fn lives(state: &State) {
 
 /// Budgets are split and never grow, and of a lane one task is at work.
 fn plans(state: &State) {
-    let mut lanes = BTreeSet::new();
+    let lane_of = |task: &Task| Some((task.parent, task.part.as_ref()?.lane.clone()?));
+    // Whom a person has ended before it began has not waited for the one before it, and the next does not wait for that either.
+    let left = |task: &&Task| task.state.is_ended() && task.attempts == 0;
+    let gaps: BTreeSet<_> = state.tasks().filter(left).filter_map(lane_of).collect();
+    let mut lanes: BTreeMap<_, &Task> = BTreeMap::new();
     for task in state.tasks() {
         let parent = task.parent.and_then(|parent| state.task(parent));
         if let Some(parent) = parent {
             assert_eq!(task.budget.is_some(), parent.budget.is_some(), "{task:?}");
         }
-        let lane = task.part.as_ref().and_then(|part| part.lane.clone());
         let held_before = task.hold == Some(Hold::Person(TaskState::Pending));
         let works = !task.state.is_ended() && task.state != TaskState::Pending && !held_before;
-        if let (Some(lane), true) = (lane, works) {
-            // Its own parts aside, what is not optional in a lane ends before the next begins.
-            assert!(lanes.insert((task.parent, lane)), "{task:?}");
+        if let Some(lane) = lane_of(task).filter(|lane| works && !gaps.contains(lane)) {
+            let other = lanes.insert(lane, task);
+            assert!(other.is_none(), "{task:?} works beside {other:?}");
         }
     }
 }

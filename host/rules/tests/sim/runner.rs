@@ -106,6 +106,9 @@ impl World {
         self.note_received(&call, recorded);
         self.send(Command::AttemptStarted { lease });
         let kept = self.runner.parked.remove(&lease.task);
+        if matches!(&view.input, Payload::Inline(input) if input.starts_with(br#"{"part":"#)) {
+            self.saw("filled slot");
+        }
         let mut program = Program::new(lease.task, view);
         if recorded > 0 {
             assert!(view.records, "what has no record is given none");
@@ -332,8 +335,9 @@ impl World {
         let state = self.shard.state();
         let holds = |lease: &Lease| state.crew_of(lease).is_some();
         let current = lease.as_ref().map(holds);
-        // Copied only where it must stay: most of what arrives is not.
-        let before = (current == Some(false)).then(|| state.tasks().cloned().collect::<Vec<Task>>());
+        // Copied only where it must stay: most of what arrives is not. What an earlier decision has left over is done with any.
+        let stays = current == Some(false) && !self.shard.is_unfinished();
+        let before = stays.then(|| state.tasks().cloned().collect::<Vec<Task>>());
         let fenced_before = self.fenced;
         let step = match &command {
             Command::Step {
