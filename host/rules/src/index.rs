@@ -210,6 +210,11 @@ impl Index {
         }
     }
 
+    /// The agent at a place of a crew.
+    pub(crate) fn agent_at(&self, crew: CrewId, place: u32) -> Option<AgentId> {
+        self.agents_of.get(&crew)?.get(&place).copied()
+    }
+
     pub(crate) fn agents_of(&self, crew: CrewId) -> impl Iterator<Item = AgentId> + '_ {
         self.agents_of
             .get(&crew)
@@ -238,8 +243,8 @@ impl Index {
         range.take_while(move |(of, _)| *of == crew).map(|(_, task)| *task)
     }
 
-    /// The oldest task of every queue of a crew.
-    pub(crate) fn heads(&self, crew: CrewId) -> Vec<Head> {
+    /// The oldest task of every queue of a crew whose need is to be looked at.
+    pub(crate) fn heads(&self, crew: CrewId, which: impl Fn(&Need) -> bool) -> Vec<Head> {
         // The lowest of all needs, in the lowest of all lanes.
         let lowest = (crew, Need::any(Export::Executor), Priority::Low);
         let queues = self.demand.range(lowest..).take_while(|((of, ..), _)| *of == crew);
@@ -252,7 +257,10 @@ impl Index {
                 lane: *lane,
             })
         };
-        queues.filter_map(head).collect()
+        queues
+            .filter(|((_, need, _), _)| which(need))
+            .filter_map(head)
+            .collect()
     }
 
     /// The oldest task of a queue.
