@@ -30,7 +30,7 @@ use skep_rules::{
     seam::{Beat, DependencyEnd, Lease, LogFrame, RunnerCommand, StepReply},
     shard::{Output, Shard},
     state::State,
-    step::{Recorded, Step, StepCall, read_steps},
+    step::{Recorded, Step, StepCall, read_steps_after},
     task::Task,
 };
 use skep_runtime::Runner;
@@ -926,10 +926,8 @@ fn log_row((key, value): (Vec<u8>, Option<Vec<u8>>)) -> Write {
 
 /// Encoded steps of which the first has a number, from another number on.
 pub(crate) fn piece(first: u64, bytes: &[u8], from: u64) -> Result<Vec<Step>, Error> {
-    let mut steps = read_steps(bytes).map_err(|error| Error::Undecodable(error.to_string()))?;
-    let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
-    steps.drain(..skip.min(steps.len()));
-    Ok(steps)
+    let steps = read_steps_after(bytes, from.saturating_sub(first));
+    steps.map_err(|error| Error::Undecodable(error.to_string()))
 }
 
 /// A row that the shard writes.
