@@ -118,6 +118,8 @@ pub(crate) struct Index {
     pub(crate) ripe: BTreeSet<TaskId>,
     /// Deliveries to an agent that have not ended.
     mailboxes: BTreeMap<AgentId, usize>,
+    /// The same by crew, the oldest first.
+    mail: BTreeMap<CrewId, BTreeSet<(Time, TaskId)>>,
     /// Those that are ordered by a key, in their order.
     keyed: BTreeMap<(AgentId, String), Queue>,
     /// Deliveries of a message that are in memory.
@@ -310,6 +312,7 @@ impl Index {
         if !task.state.is_ended() {
             if let (Some(delivery), Some(agent)) = (&task.delivery, task.agent) {
                 *self.mailboxes.entry(agent).or_default() += 1;
+                self.mail.entry(task.crew).or_default().insert((task.created, task.id));
                 if let Some(key) = &delivery.key {
                     let queue = self.keyed.entry((agent, key.clone())).or_default();
                     queue.insert((task.order, task.id));
@@ -427,6 +430,12 @@ impl Index {
         self.mailboxes.get(&agent).copied().unwrap_or(0)
     }
 
+    /// Deliveries of a crew that have not ended, and when the oldest was accepted.
+    pub(crate) fn mail_of(&self, crew: CrewId) -> Option<(usize, Time)> {
+        let mail = self.mail.get(&crew)?;
+        mail.first().map(|(oldest, _)| (mail.len(), *oldest))
+    }
+
     /// The last delivery to an agent under a key that has not ended.
     pub(crate) fn last_keyed(&self, agent: AgentId, key: &str) -> Option<TaskId> {
         let queue = self.keyed.get(&(agent, key.to_owned()))?;
@@ -447,6 +456,12 @@ impl Index {
     pub(crate) fn end_task(&mut self, task: &Task, tasks: &Tasks) {
         if let (Some(delivery), Some(agent)) = (&task.delivery, task.agent) {
             take_one(&mut self.mailboxes, agent);
+            if let Some(mail) = self.mail.get_mut(&task.crew) {
+                mail.remove(&(task.created, task.id));
+                if mail.is_empty() {
+                    self.mail.remove(&task.crew);
+                }
+            }
             if let Some(key) = &delivery.key {
                 let key = (agent, key.clone());
                 if let Some(queue) = self.keyed.get_mut(&key) {

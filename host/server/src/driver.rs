@@ -23,6 +23,7 @@ use skep_rules::{
         RECORD_PAGE_BYTES,
     },
     message::Kept,
+    observed::Observed,
     plan::Payload,
     quantity::Time,
     reason::Reason,
@@ -274,6 +275,12 @@ impl Driver {
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<(T, Position), Error> {
         let core = self.core()?;
         Ok((read(core.shard.state()), Position(core.shard.position())))
+    }
+
+    /// Reads what is known for the moment as well, which no journal has: not to be told as if it were certain.
+    pub(crate) fn observe<T>(&self, read: impl FnOnce(&State, &Observed) -> T) -> Result<T, Error> {
+        let core = self.core()?;
+        Ok(read(core.shard.state(), core.shard.observed()))
     }
 
     /// [`Driver::read`], and waits.

@@ -491,6 +491,12 @@ impl State {
         self.index.mailbox_of(agent)
     }
 
+    /// Deliveries of a crew that have not ended, and when the oldest was accepted; none where there are none.
+    #[must_use]
+    pub fn mail(&self, crew: CrewId) -> Option<(usize, Time)> {
+        self.index.mail_of(crew)
+    }
+
     /// Who sends what the attempt sends that a lease is for, and in which crew; none where the lease is not in force.
     #[must_use]
     pub fn source_of(&self, lease: &Lease) -> Option<(CrewId, Source)> {
