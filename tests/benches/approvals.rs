@@ -10,7 +10,13 @@ use crate::{percentiles, round, tasks::Ready};
 pub(crate) fn approvals() -> Vec<Value> {
     const COUNT: usize = 1_000;
     const BATCH: usize = 100;
-    let ready = Ready::echo();
+    // The token that submits is the one that decides.
+    let echo = skep_bundled::get("echo").expect("echo is bundled").component;
+    let ready = Ready::of(
+        echo,
+        "[limits]\ntier = \"small\"\n",
+        "[approvals]\nby_requester = true\n",
+    );
     let task = json!({"description": "waits", "crew": "load", "input": [1], "approval": {"before": true}});
     let mut samples = Vec::with_capacity(COUNT);
     for lap in 0..=COUNT / BATCH {

@@ -72,7 +72,10 @@ impl Crew {
         let page = self.host.get("/v1/agents?crew=load&limit=100");
         let items = page["items"].as_array().expect("a page has items");
         let receives = |agent: &&Value| agent["name"].as_str().is_some_and(|name| name.starts_with("receiver"));
-        let attempts = items.iter().filter(receives).filter_map(|agent| agent["attempts"].as_u64());
+        let attempts = items
+            .iter()
+            .filter(receives)
+            .filter_map(|agent| agent["attempts"].as_u64());
         attempts.sum()
     }
 
@@ -92,9 +95,9 @@ pub(crate) fn messages() -> Vec<Value> {
 
 /// From the request that has the senders begin until every message is handled, all of it on the disk by then.
 fn durable() -> Value {
-    const EACH: usize = 5_000;
+    const EACH: usize = 2_000;
     let crew = Crew::of(PAIRS);
-    crew.act(PAIRS, "send", 100);
+    crew.act(PAIRS, "send", 50);
     crew.settle();
     let before = (crew.received(), cpu(crew.host.pid()));
     let ((), took) = time(|| {

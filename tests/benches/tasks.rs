@@ -35,8 +35,7 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// A crew of `echo`.
-    pub(crate) fn echo() -> Ready {
+    fn new() -> Ready {
         let echo = skep_bundled::get("echo").expect("echo is bundled").component;
         Ready::of(echo, "[limits]\ntier = \"small\"\n", "")
     }
@@ -183,14 +182,14 @@ fn task() -> Value {
 
 /// Tasks per second, submitted one per request by [`CLIENTS`] connections that wait for the end of each.
 pub(crate) fn tasks() -> Vec<Value> {
-    vec![throughput(&Ready::echo(), &task(), "synced")]
+    vec![throughput(&Ready::new(), &task(), "synced")]
 }
 
 /// The same, of tasks whose submitter asks for no durability.
 pub(crate) fn ephemeral() -> Vec<Value> {
     let mut task = task();
     task["durability"] = json!("ephemeral");
-    vec![throughput(&Ready::echo(), &task, "ephemeral")]
+    vec![throughput(&Ready::new(), &task, "ephemeral")]
 }
 
 pub(crate) fn throughput(ready: &Ready, task: &Value, durability: &str) -> Value {
@@ -211,7 +210,7 @@ pub(crate) fn throughput(ready: &Ready, task: &Value, durability: &str) -> Value
 /// Submit to completed on a host that does nothing else, with a pause between, so that its threads are asleep.
 pub(crate) fn latency() -> Vec<Value> {
     const COUNT: usize = 1_000;
-    let ready = Ready::echo();
+    let ready = Ready::new();
     let request = ready.request(&task());
     let alone = |count: usize| ready.load(1, &request, 1, Duration::from_millis(2), move |asked| asked < count);
     alone(100);
@@ -230,7 +229,7 @@ pub(crate) fn memory() -> Vec<Value> {
     } else {
         100_000
     };
-    let ready = Ready::echo();
+    let ready = Ready::new();
     let pid = ready.host.pid();
     let request = ready.request(&Value::Array(vec![task(); BATCH]));
     let rounds = tasks / BATCH / CLIENTS;
