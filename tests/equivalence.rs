@@ -12,15 +12,15 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use skep_built_guests::PROGRAM;
+use skep_built_guests::{MESSAGES, PROGRAM};
 use skep_rules::{
     approval::{Approval, Ruling},
-    command::{Command, Consent, NewTask, children_of},
+    command::{Command, Consent, Mail, NewTask, children_of},
     crew::CrewManifest,
     decide::Reply,
     facts::{self, Facts, Page, Table, record_key},
     grant::Ceiling,
-    id::{AgentId, CrewId, Digest, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, TaskId},
     manifest::Manifest,
     plan::{Artifact, Payload},
     plugin::Plugin,
@@ -40,6 +40,19 @@ use crate::{
 
 /// Programs of one run in CI.
 const PROGRAMS: u64 = 40;
+
+/// What is run: a guest, its crew, and what its first task is given.
+struct Case {
+    component: &'static [u8],
+    exports: &'static [Export],
+    /// What the manifest says after name and version.
+    wants: &'static str,
+    /// The agents of the crew, of the plugin `test/program`.
+    agents: &'static str,
+    input: Value,
+    /// Only the first agent may take the first task.
+    first: bool,
+}
 
 /// What becomes durable together.
 struct Batch {
@@ -78,6 +91,7 @@ enum Dies {
 }
 
 struct World {
+    component: &'static [u8],
     memory: Mutex<Memory>,
     runner: OnceLock<Arc<Runner>>,
 }
@@ -214,6 +228,21 @@ impl Memory {
         self.ids << 16
     }
 
+    /// Ids for what a step sends.
+    fn mail(&mut self, lease: &Lease, call: &StepCall) -> Option<Mail> {
+        let (letter, one) = match call {
+            StepCall::Send(letter) => (letter, false),
+            StepCall::Request(letter) => (letter, true),
+            _ => return None,
+        };
+        let state = self.shard.state();
+        let receivers = state.receivers(state.crew_of(lease)?.id, letter, one).len();
+        Some(Mail {
+            deliveries: (0..receivers).map(|_| TaskId::new(self.id(), 0)).collect(),
+            message: MessageId::new(self.id(), 0),
+        })
+    }
+
     fn append(&mut self, output: Output) -> Reply {
         for write in &output.writes {
             keep(&mut self.rows, write);
@@ -326,16 +355,16 @@ impl Host for World {
     }
 
     fn component(&self, _: Digest) -> std::io::Result<Vec<u8>> {
-        Ok(PROGRAM.to_vec())
+        Ok(self.component.to_vec())
     }
 
     fn step(&self, lease: Lease, number: u64, call: StepCall) -> StepReply {
         let reply = self.decide(|memory| Command::Step {
+            mail: memory.mail(&lease, &call),
             lease,
             number,
             call,
             child: Some(TaskId::new(memory.id(), 0)),
-            mail: None,
         });
         let Some(Reply::Step(reply)) = reply else {
             return StepReply::Fenced;
@@ -413,10 +442,31 @@ struct Outcome {
     state: BTreeMap<String, Vec<u8>>,
 }
 
-/// Runs a program on a host that dies as it is told; the outcome, the steps taken and the crashes.
-fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
+/// Runs a program of the interpreter, see [`run`].
+fn run_program(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
+    let case = Case {
+        component: PROGRAM,
+        exports: &[Export::Executor],
+        wants: WANTS,
+        agents: program_agents(),
+        // A path of its own: what it lists does not show what all share.
+        input: json!({"path": "root/", "program": program}),
+        first: false,
+    };
+    run(&case, seed, dies)
+}
+
+/// The agents of the interpreter's crew.
+fn program_agents() -> &'static str {
+    static AGENTS: OnceLock<String> = OnceLock::new();
+    AGENTS.get_or_init(|| format!("[[agent]]\nname = \"program\"\nplugin = \"test/program@1.0.0\"\n{GRANTS}"))
+}
+
+/// Runs a case on a host that dies as it is told, until nothing is left to do; the outcome, the steps taken and the crashes.
+fn run(case: &Case, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
     let directory = crate::harness::directory();
     let world = Arc::new(World {
+        component: case.component,
         memory: Mutex::new(Memory {
             shard: Shard::default(),
             batches: Vec::new(),
@@ -446,7 +496,7 @@ fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
     let runner = Runner::start(options, world.clone()).expect("a runner starts");
     world.runner.set(runner.clone()).expect("one runner");
     world.lock().shard.take_unsigned(true);
-    let root = begin(&world, program, seed);
+    let root = begin(&world, case, seed);
     let mut dice = Dice(seed);
     {
         let mut memory = world.lock();
@@ -470,7 +520,10 @@ fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
         let memory = world.lock();
         let task = memory.shard.state().task(root).cloned();
         let task = task.or_else(|| memory.row::<Task>(Table::Tasks, root.to_bytes().to_vec()));
-        task.filter(|task| !memory.dead && (task.state.is_ended() || task.state == TaskState::Paused))
+        // What it has sent may still be on its way.
+        let is_over = |task: &Task| task.state.is_ended() || task.state == TaskState::Paused;
+        let all = memory.shard.state().tasks().all(is_over);
+        task.filter(|task| !memory.dead && all && is_over(task))
     });
     let memory = world.lock();
     let state = memory
@@ -480,10 +533,10 @@ fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
         .map(|((_, key), row)| {
             let value: skep_rules::step::Value = minicbor::decode(row).expect("a value");
             let key = String::from_utf8(key.clone()).expect("keys are text");
-            let bytes = if key.ends_with("clock") {
-                b"a time".to_vec()
-            } else {
-                value.bytes
+            let bytes = match key.as_str() {
+                key if key.ends_with("clock") => b"a time".to_vec(),
+                key if key.contains("received/") => heard(&value.bytes),
+                _ => value.bytes,
             };
             (key, bytes)
         });
@@ -501,22 +554,33 @@ fn run(program: &Value, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
     found
 }
 
+/// What an agent has noted of its messages, ids and order aside: those that were sent by different tasks come as they come.
+fn heard(noted: &[u8]) -> Vec<u8> {
+    let noted: Vec<Value> = serde_json::from_slice(noted).expect("a list of what was received");
+    let mut heard: Vec<String> = noted
+        .iter()
+        .map(|one| format!("{} {} {}", one["subject"], one["note"], one["from"]))
+        .collect();
+    heard.sort();
+    heard.join("\n").into_bytes()
+}
+
 /// One directory of compiled code for all runs.
 fn cache() -> &'static std::path::Path {
     static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
     CACHE.get_or_init(crate::harness::directory).path()
 }
 
-/// Installs the interpreter, assembles a crew and submits the program; nothing of it is forgotten by later crashes.
-fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
-    let manifest = format!("[plugin]\nname = \"test/program\"\nversion = \"1.0.0\"\n{WANTS}");
-    let digest = Digest::of(PROGRAM);
+/// Installs the guest, assembles a crew and submits the first task; nothing of it is forgotten by later crashes.
+fn begin(world: &World, case: &Case, seed: u64) -> TaskId {
+    let manifest = format!("[plugin]\nname = \"test/program\"\nversion = \"1.0.0\"\n{}", case.wants);
+    let digest = Digest::of(case.component);
     let plugin = Plugin {
         digest,
         manifest: Manifest::parse(&manifest).expect("the manifest parses"),
-        exports: [Export::Executor].into(),
+        exports: case.exports.iter().copied().collect(),
         imports: Vec::new(),
-        size: Size(PROGRAM.len() as u64),
+        size: Size(case.component.len() as u64),
         installed_at: now(),
         revision: 1,
         signed: None,
@@ -527,13 +591,15 @@ fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
         signed: None,
         consent: Consent::default(),
     });
-    let crew = format!("name = \"program\"\n[[agent]]\nname = \"program\"\nplugin = \"test/program@1.0.0\"\n{GRANTS}");
+    let crew = format!("name = \"program\"\n{}", case.agents);
     let manifest = CrewManifest::parse(&crew).expect("the crew parses");
     let agents: usize = manifest.members.iter().map(|member| member.agent_names().count()).sum();
     let crew = CrewId::new(world.lock().id(), 0);
-    world.decide(|memory| Command::AssembleCrew {
+    let agents: Vec<AgentId> = (0..agents).map(|_| AgentId::new(world.lock().id(), 0)).collect();
+    let first = agents.first().copied().filter(|_| case.first);
+    world.decide(|_| Command::AssembleCrew {
         crew,
-        agents: (0..agents).map(|_| AgentId::new(memory.id(), 0)).collect(),
+        agents,
         manifest,
         plugins: vec![plugin],
         ceiling: Ceiling::default(),
@@ -546,10 +612,9 @@ fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
             id: root,
             seed,
             description: "a program".into(),
-            // A path of its own: what it lists does not show what all share.
-            input: Payload::Inline(json!({"path": "root/", "program": program}).to_string().into_bytes()),
+            input: Payload::Inline(case.input.to_string().into_bytes()),
             roles: Default::default(),
-            agent: None,
+            agent: first,
             plan: false,
             notes: Vec::new(),
             check: false,
@@ -558,6 +623,7 @@ fn begin(world: &World, program: &Value, seed: u64) -> TaskId {
             labels: Default::default(),
             ephemeral: false,
             retry: skep_rules::retry::Policy {
+                initial: Some(Millis(10)),
                 on_exhausted: Some(skep_rules::retry::OnExhausted::Fail),
                 ..Default::default()
             },
@@ -625,19 +691,19 @@ fn programs_that_are_killed_at_every_step_end_as_if_nobody_had() {
         let mut dice = Dice(seed);
         let program = json!(program(&mut dice, 2));
         let told = |how: &str| format!("SKEP_PROGRAM_SEED={seed} repeats it, {how}: {program}");
-        let (expected, taken, _) = run(&program, seed, None);
+        let (expected, taken, _) = run_program(&program, seed, None);
         assert!(
             expected.result.is_some() || expected.failure.is_some(),
             "{}",
             told("undisturbed")
         );
-        let (killed, _, crashes) = run(&program, seed, Some(Dies::AtEach));
+        let (killed, _, crashes) = run_program(&program, seed, Some(Dies::AtEach));
         assert_eq!(killed, expected, "{}", told("killed behind each step"));
         kills += crashes;
         steps += taken;
         for _ in 0..3 {
             let at = dice.below(taken.max(1)) + 1;
-            let (killed, _, crashes) = run(&program, seed, Some(Dies::At(at)));
+            let (killed, _, crashes) = run_program(&program, seed, Some(Dies::At(at)));
             assert_eq!(killed, expected, "{}", told(&format!("killed at step {at}")));
             kills += crashes;
         }
@@ -656,9 +722,83 @@ fn a_long_workflow_is_equal_to_its_undisturbed_twin() {
         work, {"store": {"text": "long"}}, {"spawn": {"program": branch}}, {"spawn": {"program": branch}}, {"await-all": {"timeout": null}},
         sleep, {"clock": {"key": "clock", "reads": 300}}, {"load": {"artifact": 0}}, {"random": {"key": "random"}}, work,
     ]);
-    let (expected, taken, _) = run(&program, 7, None);
+    let (expected, taken, _) = run_program(&program, 7, None);
     assert!(expected.result.is_some() && taken >= 200, "{taken} steps: {expected:?}");
-    let (killed, _, crashes) = run(&program, 7, Some(Dies::AtEach));
+    let (killed, _, crashes) = run_program(&program, 7, Some(Dies::AtEach));
     assert!(crashes >= 20, "{crashes} crashes");
     assert_eq!(killed, expected);
+}
+
+#[test]
+fn messages_that_are_killed_at_every_step_are_received_as_if_nobody_had() {
+    // One that sends, by name, to all who listen and to nobody, and asks; those who hear it note it, step by step.
+    let send = |subject: &str, to: Value, note: &str| json!({"do": "send", "subject": subject, "to": to, "body": {"note": note}});
+    let ask = |answer: u32| {
+        // Longer than the default: what is compared is not how fast a busy machine is.
+        json!({"do": "ask", "subject": "job.question", "to": "one", "ttl": 3_600_000, "body": {"note": "?", "answer": answer}})
+    };
+    let slow =
+        json!({"do": "send", "subject": "job.done", "to": "two", "key": "k", "body": {"note": "slow", "sleep": 50}});
+    let after = json!({"do": "send", "subject": "job.done", "to": "two", "key": "k", "body": {"note": "after"}});
+    let acts = json!([
+        send("job.done", Value::Null, "all"),
+        slow,
+        after,
+        ask(7),
+        send("job.late.done", Value::Null, "late"),
+        send("job.done", json!("nobody"), "lost"),
+        ask(8),
+    ]);
+    let last = json!({"do": "send-and-fail", "subject": "job.done", "body": {"note": "twice"}});
+    let mut acts: Vec<Value> = acts.as_array().unwrap().clone();
+    // Its run fails once, and begins anew: whatever was sent by then is sent again.
+    acts.insert(2, last);
+    let case = Case {
+        component: MESSAGES,
+        exports: &[Export::Executor, Export::Mailbox],
+        wants: "[wants]\nstate = { quota = \"1MiB\" }\ntasks = { children = 0 }\nmessages = { send = [\">\"], receive = [\">\"] }\n",
+        agents: r#"
+            [[agent]]
+            name = "sender"
+            plugin = "test/program@1.0.0"
+            grants = { state = { quota = "1MiB" }, tasks = { children = 0 }, messages = { send = ["job.>"] } }
+            [[agent]]
+            name = "one"
+            plugin = "test/program@1.0.0"
+            grants = { state = { quota = "1MiB" }, tasks = { children = 0 }, messages = { receive = ["job.>"] } }
+            [[agent]]
+            name = "two"
+            plugin = "test/program@1.0.0"
+            grants = { state = { quota = "1MiB" }, tasks = { children = 0 }, messages = { receive = ["job.*"] } }
+        "#,
+        input: json!({"do": "all", "acts": acts}),
+        first: true,
+    };
+    let (expected, taken, _) = run(&case, 3, None);
+    let answers = expected.result.as_ref().expect("it tells what became of each");
+    assert!(
+        answers[4] == json!({"ok": 7})
+            && answers[6] == json!({"refused": "no-listener"})
+            && answers[7] == json!({"ok": 8}),
+        "{answers}"
+    );
+    let (killed, _, crashes) = run(&case, 3, Some(Dies::AtEach));
+    assert!(crashes >= 20, "{crashes} crashes");
+    let told = |outcome: Outcome| (sent(outcome.result), outcome.failure, outcome.state);
+    let expected = told(expected);
+    assert_eq!(told(killed), expected);
+    for at in (1..=taken).step_by(5) {
+        let (killed, ..) = run(&case, 3 + at, Some(Dies::At(at)));
+        assert_eq!(told(killed), expected, "killed at step {at}");
+    }
+}
+
+/// What a sender tells, without the ids of its messages, which differ from run to run.
+fn sent(result: Option<Value>) -> Option<Value> {
+    let told = result?;
+    let nameless = told.as_array()?.iter().map(|one| match one["ok"].as_str() {
+        Some(_) => json!("sent"),
+        None => one.clone(),
+    });
+    Some(nameless.collect())
 }

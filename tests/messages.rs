@@ -184,6 +184,123 @@ fn a_source_cannot_be_given_and_bad_letters_are_refused() {
     assert_eq!(post(&host, "", &with("specversion", json!("1.7"))).status, 201);
     let outside = act(&host, &json!({"do": "send", "subject": "other", "body": {"note": "x"}}));
     assert_eq!(outside, json!({"refused": "denied"}));
+    let longest = 24 * 3_600_000;
+    for (ttl, told) in [(longest, "ok"), (longest + 1, "refused")] {
+        let sent = act(
+            &host,
+            &json!({"do": "send", "subject": "note", "ttl": ttl, "body": null}),
+        );
+        assert!(sent.get(told).is_some(), "{sent}");
+    }
+}
+
+/// Topics, and which of the subjects below each of them has.
+const HEARD: [(&str, &[&str]); 10] = [
+    (">", &SUBJECTS),
+    ("a.>", &["a.b", "a.b.c", "a.x", "a.x.c"]),
+    ("a.*", &["a.b", "a.x"]),
+    ("a.b", &["a.b"]),
+    ("a.*.c", &["a.b.c", "a.x.c"]),
+    ("*.b", &["a.b", "e.b"]),
+    ("*.b.>", &["a.b.c", "e.b.y.z"]),
+    ("a.b.c", &["a.b.c"]),
+    ("d", &["d"]),
+    ("*", &["d", "q"]),
+];
+const SUBJECTS: [&str; 8] = ["a.b", "a.b.c", "a.x", "a.x.c", "d", "e.b", "e.b.y.z", "q"];
+
+#[test]
+fn a_hundred_subscribers_with_overlapping_topics_receive_their_exact_sets_once() {
+    let host = Host::start();
+    host.install(&plugin("post", MESSAGES, WANTS)).json();
+    // Twenty pairs of topics, each heard by five agents.
+    let pairs: Vec<_> = (0..20)
+        .map(|n| (HEARD[n % 10], HEARD[(3 * n + n / 10 + 1) % 10]))
+        .collect();
+    let members = pairs.iter().enumerate().map(|(n, ((one, _), (other, _)))| {
+        let agent = agent(&format!("m{n}"), "", &format!("\"{one}\", \"{other}\""));
+        agent.replace("\ngrants", "\nreplicas = 5\ngrants")
+    });
+    let members: String = members.chain([agent("sender", "\">\"", "")]).collect();
+    host.assemble(&format!("name = \"post\"\n{members}"));
+    let send = |subject: &&str| json!({"do": "send", "subject": subject, "body": {"note": subject}});
+    let acts: Vec<Value> = SUBJECTS.iter().map(send).collect();
+    let sent = act(&host, &json!({"do": "all", "acts": acts}));
+    for sent in sent.as_array().unwrap() {
+        let path = format!("/v1/messages/{}", sent["ok"].as_str().unwrap());
+        until("all have received it", || {
+            let message = host.get(&path);
+            let deliveries = message["deliveries"].as_array().unwrap();
+            deliveries
+                .iter()
+                .all(|delivery| delivery["state"] == "COMPLETED")
+                .then_some(())
+        });
+    }
+    for (n, ((_, one), (_, other))) in pairs.iter().enumerate() {
+        let mut expected: Vec<&str> = one.iter().chain(*other).copied().collect();
+        expected.sort_unstable();
+        expected.dedup();
+        for replica in 1..=5 {
+            let mut heard = notes(&host, &format!("m{n}-{replica}"));
+            heard.sort_unstable();
+            assert_eq!(heard, expected, "m{n}-{replica}");
+        }
+    }
+}
+
+/// A figure of `/metrics`, which needs no token.
+fn figure(host: &Host, series: &str) -> f64 {
+    let answer = host.send("GET", "/metrics", &[], b"");
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(
+        answer.status == 200 && answer.head.contains("text/plain"),
+        "{}",
+        answer.head
+    );
+    let found = text
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("{series}: {text}")).parse().unwrap()
+}
+
+#[test]
+fn a_flood_is_refused_and_what_was_accepted_is_received() {
+    let host = host();
+    // The one that is received first sleeps until it is cancelled; all others have its key and wait.
+    let mut first = event("job.done.late", "first");
+    first["partitionKey"] = json!("one");
+    first["body"]["sleep"] = json!(3_600_000);
+    let answer = post(&host, "", &first).json();
+    let shown = host.get(&format!("/v1/messages/{}", answer["messageId"].as_str().unwrap()));
+    let holder = shown["deliveries"][0]["taskId"].as_str().unwrap().to_owned();
+    let flood = json!({"do": "flood", "times": 10_000, "subject": "job.done.late", "key": "one", "body": {"note": null, "count": true}});
+    assert_eq!(act(&host, &flood), json!({"taken": 999, "busy": 9_001}));
+    let refused = post(&host, "", &first);
+    assert!(
+        refused.head.to_ascii_lowercase().contains("retry-after:"),
+        "{}",
+        refused.head
+    );
+    refused.refuses(429, "overloaded");
+    assert_eq!(figure(&host, "skep_messages_waiting{crew=\"post\"}"), 1_000.0);
+    assert_eq!(figure(&host, "skep_messages_sent_total{type=\"event\"}"), 1_000.0);
+    assert_eq!(figure(&host, "skep_messages_refused_total{type=\"event\"}"), 9_002.0);
+    assert!(figure(&host, "skep_messages_oldest_seconds{crew=\"post\"}") > 0.0);
+    let cancel = json!({"action": "cancel"});
+    let cancelled = host.call("PUT", &format!("/v1/tasks/{holder}"), &cancel);
+    assert_eq!(cancelled.status, 200, "{}", cancelled.json());
+    until("the others are received", || {
+        (figure(&host, "skep_messages_waiting{crew=\"post\"}") == 0.0).then_some(())
+    });
+    let counted = host.get("/v1/state/post/counted%2Frest");
+    assert_eq!(counted["value"], 999, "{counted}");
+    assert_eq!(figure(&host, "skep_messages_delivered_total{type=\"event\"}"), 999.0);
+    let text = String::from_utf8(host.send("GET", "/metrics", &[], b"").body).unwrap();
+    assert!(
+        !text.contains("job.") && !text.contains("_01"),
+        "no subjects and no ids: {text}"
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@
     reason = "a bench reads the clock, computes with what it read, and may panic"
 )]
 
+mod approvals;
 mod compile;
 mod demo;
 #[path = "../harness.rs"]
@@ -21,6 +22,7 @@ mod demo;
 mod harness;
 mod journal;
 mod logs;
+mod messages;
 mod metering;
 mod recover;
 mod revoke;
@@ -60,6 +62,8 @@ const FIGURES: &[Figure] = &[
     ("verify", verify::verify),
     ("revoke", revoke::revoke),
     ("logs", logs::logs),
+    ("messages", messages::messages),
+    ("approvals", approvals::approvals),
     ("up", demo::up),
     ("demo", demo::demo),
 ];

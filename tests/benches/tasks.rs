@@ -255,7 +255,7 @@ pub(crate) fn rss(pid: u32) -> f64 {
 }
 
 /// Seconds of processor time that a process has used, in the kernel too.
-fn cpu(pid: u32) -> f64 {
+pub(crate) fn cpu(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
     let ticks: Vec<u64> = fields

@@ -125,6 +125,8 @@ pub(crate) struct Index {
     pub(crate) given: BTreeSet<TaskId>,
     /// Deliveries to an agent that have not ended.
     mailboxes: BTreeMap<AgentId, usize>,
+    /// The same by crew, the oldest first.
+    mail: BTreeMap<CrewId, BTreeSet<(Time, TaskId)>>,
     /// Those that are ordered by a key, in their order.
     keyed: BTreeMap<(AgentId, String), Queue>,
     /// Deliveries of a message that are in memory.
@@ -217,6 +219,11 @@ impl Index {
         }
     }
 
+    /// The agent at a place of a crew.
+    pub(crate) fn agent_at(&self, crew: CrewId, place: u32) -> Option<AgentId> {
+        self.agents_of.get(&crew)?.get(&place).copied()
+    }
+
     pub(crate) fn agents_of(&self, crew: CrewId) -> impl Iterator<Item = AgentId> + '_ {
         self.agents_of
             .get(&crew)
@@ -245,8 +252,8 @@ impl Index {
         range.take_while(move |(of, _)| *of == crew).map(|(_, task)| *task)
     }
 
-    /// The oldest task of every queue of a crew.
-    pub(crate) fn heads(&self, crew: CrewId) -> Vec<Head> {
+    /// The oldest task of every queue of a crew whose need is to be looked at.
+    pub(crate) fn heads(&self, crew: CrewId, which: impl Fn(&Need) -> bool) -> Vec<Head> {
         // The lowest of all needs, in the lowest of all lanes.
         let lowest = (crew, Need::any(Export::Executor), Priority::Low);
         let queues = self.demand.range(lowest..).take_while(|((of, ..), _)| *of == crew);
@@ -259,7 +266,10 @@ impl Index {
                 lane: *lane,
             })
         };
-        queues.filter_map(head).collect()
+        queues
+            .filter(|((_, need, _), _)| which(need))
+            .filter_map(head)
+            .collect()
     }
 
     /// The oldest task of a queue.
@@ -309,6 +319,7 @@ impl Index {
         if !task.state.is_ended() {
             if let (Some(delivery), Some(agent)) = (&task.delivery, task.agent) {
                 *self.mailboxes.entry(agent).or_default() += 1;
+                self.mail.entry(task.crew).or_default().insert((task.created, task.id));
                 if let Some(key) = &delivery.key {
                     let queue = self.keyed.entry((agent, key.clone())).or_default();
                     queue.insert((task.order, task.id));
@@ -430,6 +441,12 @@ impl Index {
         self.mailboxes.get(&agent).copied().unwrap_or(0)
     }
 
+    /// Deliveries of a crew that have not ended, and when the oldest was accepted.
+    pub(crate) fn mail_of(&self, crew: CrewId) -> Option<(usize, Time)> {
+        let mail = self.mail.get(&crew)?;
+        mail.first().map(|(oldest, _)| (mail.len(), *oldest))
+    }
+
     /// The last delivery to an agent under a key that has not ended.
     pub(crate) fn last_keyed(&self, agent: AgentId, key: &str) -> Option<TaskId> {
         let queue = self.keyed.get(&(agent, key.to_owned()))?;
@@ -450,6 +467,12 @@ impl Index {
     pub(crate) fn end_task(&mut self, task: &Task, tasks: &Tasks) {
         if let (Some(delivery), Some(agent)) = (&task.delivery, task.agent) {
             take_one(&mut self.mailboxes, agent);
+            if let Some(mail) = self.mail.get_mut(&task.crew) {
+                mail.remove(&(task.created, task.id));
+                if mail.is_empty() {
+                    self.mail.remove(&task.crew);
+                }
+            }
             if let Some(key) = &delivery.key {
                 let key = (agent, key.clone());
                 if let Some(queue) = self.keyed.get_mut(&key) {

@@ -43,5 +43,6 @@ pub mod shard;
 pub mod state;
 pub mod step;
 pub mod task;
+pub mod traffic;
 pub mod trust;
 pub mod widening;

@@ -331,6 +331,8 @@ pub const MAX_WAIT: Millis = Millis(600_000);
 pub const MAX_EVENTS: usize = 100_000;
 /// Watchers of event streams at a time.
 pub const MAX_WATCHERS: usize = 1_000;
+/// Crews that the figures of the host name: each is a series that whoever gathers them keeps.
+pub const MAX_METERED_CREWS: usize = 100;
 
 /// Records that are exported at a time: each holds a thread while its client reads.
 pub const MAX_EXPORTS: usize = 8;

@@ -1,5 +1,5 @@
-//! What is known for the moment only: when each attempt was last seen alive, which crews have work to hand out, and whose turn it is. Never
-//! journaled; after a start everything counts as seen now.
+//! What is known for the moment only: when each attempt was last seen alive, which crews have work to hand out, whose turn it is, how many messages went
+//! which way. Never journaled; after a start everything counts as seen now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use crate::{
     priority::Turns,
     quantity::Time,
     seam::Lease,
+    traffic::Traffic,
 };
 
 /// Volatile evidence, reset at start.
@@ -29,6 +30,8 @@ pub struct Observed {
     pub(crate) drained: BTreeMap<Time, BTreeSet<AgentId>>,
     /// The host takes plugins that nobody signed.
     pub(crate) unsigned: bool,
+    /// What became of messages since the start.
+    pub(crate) traffic: Traffic,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +107,12 @@ impl Observed {
         self.drained
             .first_key_value()
             .map_or(sweep, |(time, _)| sweep.min(*time))
+    }
+
+    /// What became of messages since the start.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// When an attempt was last seen alive.

@@ -319,14 +319,26 @@ pub struct Recorded {
 /// # Errors
 /// When they are not ours, or cut short.
 pub fn read_steps(bytes: &[u8]) -> Result<Vec<Step>, Corrupt> {
+    read_steps_after(bytes, 0)
+}
+
+/// The same without the first of them: who goes on with a run wants the last of some hundred.
+///
+/// # Errors
+/// As [`read_steps`].
+pub fn read_steps_after(bytes: &[u8], passed: u64) -> Result<Vec<Step>, Corrupt> {
+    let corrupt = |error: minicbor::decode::Error| Corrupt::Undecodable {
+        what: "a step",
+        message: error.to_string(),
+    };
     let mut decoder = minicbor::Decoder::new(bytes);
-    let mut steps = Vec::new();
+    let (mut at, mut steps) = (0, Vec::new());
     while decoder.position() < bytes.len() {
-        let step = decoder.decode().map_err(|error| Corrupt::Undecodable {
-            what: "a step",
-            message: error.to_string(),
-        })?;
-        steps.push(step);
+        match at < passed {
+            true => decoder.skip().map_err(corrupt)?,
+            false => steps.push(decoder.decode().map_err(corrupt)?),
+        }
+        at += 1;
     }
     Ok(steps)
 }

@@ -23,6 +23,7 @@ use skep_rules::{
         RECORD_PAGE_BYTES,
     },
     message::Kept,
+    observed::Observed,
     plan::Payload,
     quantity::Time,
     reason::Reason,
@@ -30,7 +31,7 @@ use skep_rules::{
     seam::{Beat, DependencyEnd, Lease, LogFrame, RunnerCommand, StepReply},
     shard::{Output, Shard},
     state::State,
-    step::{Recorded, Step, StepCall, read_steps},
+    step::{Recorded, Step, StepCall, read_steps_after},
     task::Task,
 };
 use skep_runtime::Runner;
@@ -274,6 +275,12 @@ impl Driver {
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<(T, Position), Error> {
         let core = self.core()?;
         Ok((read(core.shard.state()), Position(core.shard.position())))
+    }
+
+    /// Reads what is known for the moment as well, which no journal has: not to be told as if it were certain.
+    pub(crate) fn observe<T>(&self, read: impl FnOnce(&State, &Observed) -> T) -> Result<T, Error> {
+        let core = self.core()?;
+        Ok(read(core.shard.state(), core.shard.observed()))
     }
 
     /// [`Driver::read`], and waits.
@@ -755,12 +762,42 @@ impl Driver {
         let written = self.store.checkpoint(Position(checkpoint.position), checkpoint.records);
         written.inspect_err(|error| self.fail(error))?;
         let now = self.clock.now();
-        self.sweep(core, IDEMPOTENCY, |row| Ok(decode::<Remembered>(row)?.until < now))?;
-        self.sweep(core, LOGS, |row| {
-            Ok(decode::<StoredLog>(row)?.ended_at.after(LOG_AGE) < now)
+        self.sweep(core, IDEMPOTENCY, |_, row| {
+            Ok(Sweep::of(decode::<Remembered>(row)?.until < now))
         })?;
-        self.sweep(core, REPLACED, |row| Ok(decode::<Replaced>(row)?.until < now))?;
-        self.sweep(core, MESSAGES, |row| Ok(decode::<Kept>(row)?.until < now))
+        self.sweep(core, LOGS, |_, row| {
+            Ok(Sweep::of(decode::<StoredLog>(row)?.ended_at.after(LOG_AGE) < now))
+        })?;
+        self.sweep(core, REPLACED, |_, row| {
+            Ok(Sweep::of(decode::<Replaced>(row)?.until < now))
+        })?;
+        self.sweep(core, MESSAGES, |state, row| {
+            let kept: Kept = decode(row)?;
+            match kept.until < now {
+                true => self.without(state, &kept),
+                false => Ok(Sweep::of(false)),
+            }
+        })
+    }
+
+    /// What goes with a message that is past its time: its deliveries and their records. All of it stays while one of them is in memory, whose rows are yet
+    /// to be written.
+    fn without(&self, state: &State, kept: &Kept) -> Result<Sweep, Error> {
+        let mut sweep = Sweep::of(kept.deliveries.iter().all(|id| state.task(*id).is_none()));
+        if !sweep.over {
+            return Ok(sweep);
+        }
+        for id in &kept.deliveries {
+            let key = id.to_bytes().to_vec();
+            let steps = self.store.scan(STEPS, &Range::prefix(&key), SWEPT_PAGE)?;
+            // What is left of a long record goes the next time, and the message with it.
+            sweep.over &= steps.len() < SWEPT_PAGE;
+            sweep
+                .more
+                .extend(steps.into_iter().map(|(key, _)| Write::Delete { table: STEPS, key }));
+            sweep.more.push(Write::Delete { table: TASKS, key });
+        }
+        Ok(sweep)
     }
 
     /// Looks through a part of a table for rows past their time: each checkpoint takes up where the last one stopped, so that the table stays near
@@ -769,7 +806,7 @@ impl Driver {
         &self,
         core: &mut Core,
         table: Table,
-        is_over: impl Fn(&[u8]) -> Result<bool, Error>,
+        look: impl Fn(&State, &[u8]) -> Result<Sweep, Error>,
     ) -> Result<(), Error> {
         let mut from = core.swept.remove(&table).unwrap_or_default();
         let (mut looked, mut bytes) = (0, 0);
@@ -780,7 +817,10 @@ impl Driver {
             for (key, value) in rows {
                 bytes += value.len();
                 from.clone_from(&key);
-                if is_over(&value)? {
+                let sweep = look(core.shard.state(), &value)?;
+                looked += sweep.more.len();
+                core.expired.extend(sweep.more);
+                if sweep.over {
                     core.expired.push(Write::Delete { table, key });
                 }
             }
@@ -850,6 +890,20 @@ impl Driver {
             self.fail(&why);
             Error::Failed(why.into())
         })
+    }
+}
+
+/// What becomes of a row that was looked at.
+struct Sweep {
+    /// Its time is over, and it goes.
+    over: bool,
+    /// What goes as well.
+    more: Vec<Write>,
+}
+
+impl Sweep {
+    fn of(over: bool) -> Self {
+        Sweep { over, more: Vec::new() }
     }
 }
 
@@ -926,10 +980,8 @@ fn log_row((key, value): (Vec<u8>, Option<Vec<u8>>)) -> Write {
 
 /// Encoded steps of which the first has a number, from another number on.
 pub(crate) fn piece(first: u64, bytes: &[u8], from: u64) -> Result<Vec<Step>, Error> {
-    let mut steps = read_steps(bytes).map_err(|error| Error::Undecodable(error.to_string()))?;
-    let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
-    steps.drain(..skip.min(steps.len()));
-    Ok(steps)
+    let steps = read_steps_after(bytes, from.saturating_sub(first));
+    steps.map_err(|error| Error::Undecodable(error.to_string()))
 }
 
 /// A row that the shard writes.

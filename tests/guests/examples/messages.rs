@@ -1,5 +1,6 @@
 //! Sends messages and receives them. As an executor it does what its input `{"do": …}` says; as a mailbox it notes in the state of its crew, under its
-//! own name, what it receives, and then does what the body says: `{"note": …}` alone, or with `"fail"`, `"sleep"` (milliseconds) or `"answer"`.
+//! own name, what it receives, and then does what the body says: `{"note": …}` alone, or with `"count"` (only count it), `"fail"`, `"sleep"` (milliseconds)
+//! or `"answer"`.
 
 use std::time::Duration;
 
@@ -20,6 +21,14 @@ enum Act {
     SendAndFail(Post),
     /// Ask, and say what was answered, or why not.
     Ask(Post),
+    /// One after the other.
+    All { acts: Vec<Act> },
+    /// Send one so many times, and say how often it was taken and how often its receiver was full.
+    Flood {
+        times: u32,
+        #[serde(flatten)]
+        post: Post,
+    },
 }
 
 #[derive(Deserialize)]
@@ -58,22 +67,42 @@ struct Correspondent;
 
 impl Executor for Correspondent {
     fn execute(task: Task) -> Result<Outcome, Failure> {
-        let told = match task.input()? {
-            Act::Send(post) => told(messages::send(&post.letter()?).map(Value::from)),
-            Act::SendAndFail(post) => {
-                let sent = told(messages::send(&post.letter()?).map(Value::from));
-                if task.attempt == 1 {
-                    return Err(Failure::later("the first attempt fails"));
-                }
-                sent
-            }
-            Act::Ask(post) => match messages::request(&post.letter()?) {
-                Ok(answer) => told(Ok(answer.parse()?)),
-                Err(error) => told(Err(error)),
-            },
-        };
+        let told = act(task.input()?, task.attempt)?;
         Ok(Outcome::json(&told)?)
     }
+}
+
+fn act(asked: Act, attempt: u32) -> Result<Value, Failure> {
+    Ok(match asked {
+        Act::Send(post) => told(messages::send(&post.letter()?).map(Value::from)),
+        Act::SendAndFail(post) => {
+            let sent = told(messages::send(&post.letter()?).map(Value::from));
+            if attempt == 1 {
+                return Err(Failure::later("the first attempt fails"));
+            }
+            sent
+        }
+        Act::Ask(post) => match messages::request(&post.letter()?) {
+            Ok(answer) => told(Ok(answer.parse()?)),
+            Err(error) => told(Err(error)),
+        },
+        Act::Flood { times, post } => {
+            let letter = post.letter()?;
+            let (mut taken, mut busy) = (0, 0);
+            for _ in 0..times {
+                match messages::send(&letter) {
+                    Ok(_) => taken += 1,
+                    Err(messages::Error::Busy) => busy += 1,
+                    Err(error) => return Ok(told(Err(error))),
+                }
+            }
+            json!({"taken": taken, "busy": busy})
+        }
+        Act::All { acts } => acts
+            .into_iter()
+            .map(|each| act(each, attempt))
+            .collect::<Result<_, _>>()?,
+    })
 }
 
 fn told(said: Result<Value, messages::Error>) -> Value {
@@ -100,6 +129,8 @@ fn named(error: messages::Error) -> &'static str {
 struct Body {
     note: Value,
     #[serde(default)]
+    count: bool,
+    #[serde(default)]
     fail: bool,
     #[serde(default)]
     sleep: u64,
@@ -110,6 +141,15 @@ impl Mailbox for Correspondent {
     fn receive(message: Message) -> Result<Option<Payload>, Failure> {
         let body: Body = message.body()?;
         let me = context::current();
+        if body.count {
+            let key = format!("counted/{}", me.name);
+            let counted: u64 = match state::get(&key)? {
+                Some(entry) => serde_json::from_slice(&entry.value)?,
+                None => 0,
+            };
+            state::put(&key, &serde_json::to_vec(&(counted + 1))?)?;
+            return Ok(None);
+        }
         let key = format!("received/{}", me.name);
         let mut seen: Vec<Value> = match state::get(&key)? {
             Some(entry) => serde_json::from_slice(&entry.value)?,

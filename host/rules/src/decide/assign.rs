@@ -34,7 +34,12 @@ impl Decision<'_> {
     /// False when the stride was used up before the crew was served.
     fn assign_in(&mut self, crew: CrewId, ended: &mut bool) -> bool {
         let lone = self.state.lone_checker(crew);
-        let mut heads = self.state.index.heads(crew);
+        // What is for an agent that is busy waits for it: there may be a thousand such queues, and each decision comes by here.
+        let is_busy = |agent: AgentId| {
+            let phase = self.state.agent(agent).map(|agent| agent.phase);
+            phase.is_some_and(|phase| phase.may_serve() && phase != Phase::Ready)
+        };
+        let mut heads = self.state.index.heads(crew, |need| !need.agent.is_some_and(is_busy));
         heads.sort_unstable_by_key(|head| head.order);
         let hopeless: Vec<(Head, String)> = heads
             .iter()
@@ -109,6 +114,11 @@ impl Decision<'_> {
 
     /// Who is free for a task.
     fn free_for(&self, crew: CrewId, head: &Head, lone: Option<AgentId>) -> Option<AgentId> {
+        if let Some(only) = head.need.agent {
+            let agent = self.state.agent(only).filter(|agent| agent.phase == Phase::Ready)?;
+            let digest = self.state.member_for(crew, &head.need, agent)?.digest;
+            return (!self.state.is_void(digest) && admits(&head.need, only, lone)).then_some(only);
+        }
         let free = |member| {
             self.state
                 .index
@@ -192,6 +202,13 @@ impl Decision<'_> {
     /// Whether anybody in a crew could ever take a task of this need; if not, why.
     pub(super) fn can_serve(&self, crew: CrewId, need: &Need) -> Result<(), String> {
         let lone = self.state.lone_checker(crew);
+        if let Some(agent) = need.agent.and_then(|only| self.state.agent(only))
+            && agent.phase.may_serve()
+            && self.state.member_for(crew, need, agent).is_some()
+            && admits(need, agent.id, lone)
+        {
+            return Ok(());
+        }
         let members = self.state.members_for(crew, need);
         let mut agents = members.flat_map(|(member, _)| self.state.index.able_of(crew, member));
         if agents.any(|agent| admits(need, agent, lone)) {
@@ -247,13 +264,14 @@ impl State {
     /// The members of a crew whose agents are what a task needs, by their place in the manifest, and what they run.
     fn members_for<'a>(&'a self, crew: CrewId, need: &'a Need) -> impl Iterator<Item = (u32, Digest)> + 'a {
         let members = self.crew(crew).map(|crew| crew.members.as_slice()).unwrap_or_default();
-        let serves = |(_, member): &(u32, &Member)| {
-            member.exports.contains(&need.export)
-                && (need.roles.is_empty() || !need.roles.is_disjoint(&member.roles))
-                && need.pinned.is_none_or(|digest| digest == member.digest)
-        };
-        let members = (0..).zip(members).filter(serves);
+        let members = (0..).zip(members).filter(|(_, member)| serves(member, need));
         members.map(|(at, member)| (at, member.digest))
+    }
+
+    /// What an agent of a crew is, if it is what a task needs.
+    fn member_for(&self, crew: CrewId, need: &Need, agent: &Agent) -> Option<&Member> {
+        let member = self.member_of(agent).filter(|_| agent.crew == crew)?;
+        serves(member, need).then_some(member)
     }
 
     /// The checker of a crew that has no other.
@@ -265,6 +283,13 @@ impl State {
         let first = checkers.next()?;
         checkers.next().is_none().then_some(first)
     }
+}
+
+/// Whether agents of a member are what a task needs.
+fn serves(member: &Member, need: &Need) -> bool {
+    member.exports.contains(&need.export)
+        && (need.roles.is_empty() || !need.roles.is_disjoint(&member.roles))
+        && need.pinned.is_none_or(|digest| digest == member.digest)
 }
 
 /// Whether a task may go to this very agent, its member aside.

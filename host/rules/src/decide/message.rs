@@ -130,8 +130,20 @@ impl Decision<'_> {
             .map_err(|rejection| rejection.reason)
     }
 
-    /// Takes a message, every rule checked, or changes nothing.
+    /// Takes a message, every rule checked, or changes nothing but what is counted.
     fn take(&mut self, facts: &Facts, from: Sender, letter: Letter, mail: Mail) -> Result<Taken, Rejection> {
+        let kind = letter.kind;
+        let taken = self.take_or_refuse(facts, from, letter, mail);
+        match &taken {
+            Ok(taken) if taken.repeated => {}
+            Ok(_) => self.observed.traffic.count(kind).sent += 1,
+            Err(refused) if refused.reason == Reason::Overloaded => self.observed.traffic.count(kind).refused += 1,
+            Err(_) => {}
+        }
+        taken
+    }
+
+    fn take_or_refuse(&mut self, facts: &Facts, from: Sender, letter: Letter, mail: Mail) -> Result<Taken, Rejection> {
         letter.check().map_err(Rejection::invalid)?;
         let digest = Digest::of(&encode(&letter));
         let key = letter.idempotency_key.as_deref();
@@ -296,6 +308,7 @@ impl Decision<'_> {
             self.accept(delivery);
         }
         if unheard {
+            self.observed.traffic.count(crate::message::Kind::Error).dead += 1;
             let entry = AuditEntry {
                 crew: Some(crew),
                 reason: Some(Reason::NoListener),
@@ -362,7 +375,16 @@ impl Decision<'_> {
         let Some(delivery) = task.delivery.clone() else {
             return;
         };
-        if task.state == TaskState::Failed && delivery.kind.class() == Class::AtLeastOnce {
+        let is_dead = task.state == TaskState::Failed && delivery.kind.class() == Class::AtLeastOnce;
+        let is_late = task
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.reason == Reason::MessageExpired);
+        let counts = self.observed.traffic.count(delivery.kind);
+        counts.delivered += u64::from(task.state == TaskState::Completed);
+        counts.dead += u64::from(is_dead);
+        counts.expired += u64::from(is_late);
+        if is_dead {
             let failure = task.failure.clone();
             let subject = self
                 .state

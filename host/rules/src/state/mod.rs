@@ -491,6 +491,12 @@ impl State {
         self.index.mailbox_of(agent)
     }
 
+    /// Deliveries of a crew that have not ended, and when the oldest was accepted; none where there are none.
+    #[must_use]
+    pub fn mail(&self, crew: CrewId) -> Option<(usize, Time)> {
+        self.index.mail_of(crew)
+    }
+
     /// Who sends what the attempt sends that a lease is for, and in which crew; none where the lease is not in force.
     #[must_use]
     pub fn source_of(&self, lease: &Lease) -> Option<(CrewId, Source)> {
@@ -500,15 +506,41 @@ impl State {
         Some((crew, Source::Agent { id, name }))
     }
 
+    /// The agent of a crew that has a name or an id.
+    fn agent_of(&self, crew: CrewId, named: &str) -> Option<&Agent> {
+        if let Ok(id) = named.parse::<AgentId>() {
+            return self.agents.get(&id).filter(|agent| agent.crew == crew);
+        }
+        let mut first = 0;
+        for member in &self.crews.get(&crew)?.manifest.members {
+            let replica = named
+                .strip_prefix(member.name.as_str())
+                .and_then(|rest| match member.replicas {
+                    1 => rest.is_empty().then_some(1),
+                    _ => rest.strip_prefix('-')?.parse::<u32>().ok(),
+                });
+            let replica = replica.filter(|replica| (1..=member.replicas).contains(replica));
+            let id = replica.and_then(|replica| self.index.agent_at(crew, first + replica - 1));
+            // A number can be written in other ways than in a name.
+            let found = id
+                .and_then(|id| self.agents.get(&id))
+                .filter(|agent| agent.name == named);
+            if found.is_some() {
+                return found;
+            }
+            first += member.replicas;
+        }
+        None
+    }
+
     /// Who receives a letter of a crew, in the order of its manifest: agents that have a mailbox, can serve now or once they are warm, and listen to its
     /// subject. `one` of them only, where the letter is for one agent or role or is a request: that with the fewest messages waiting. Nobody of another
     /// crew, ever.
     #[must_use]
     pub fn receivers(&self, crew: CrewId, letter: &Letter, one: bool) -> Vec<AgentId> {
-        let named = |agent: &Agent| match &letter.target {
-            Target::Agent(named) => agent.name == *named || agent.id.to_string() == *named,
+        let has_role = |agent: &Agent| match &letter.target {
             Target::Role(role) => self.member_of(agent).is_some_and(|member| member.roles.contains(role)),
-            Target::Subscribers => true,
+            Target::Agent(_) | Target::Subscribers => true,
         };
         let listens = |member: &Member| {
             member.exports.contains(&Export::Mailbox)
@@ -518,11 +550,17 @@ impl State {
         let Some(members) = self.crews.get(&crew).map(|crew| &crew.members) else {
             return Vec::new();
         };
+        if let Target::Agent(named) = &letter.target {
+            // The crew may have a thousand others.
+            let found = self.agent_of(crew, named).filter(|agent| agent.phase.may_serve());
+            let found = found.filter(|agent| self.member_of(agent).is_some_and(listens));
+            return found.map(|agent| agent.id).into_iter().collect();
+        }
         // Whether an agent listens is a matter of its member, of which there are few.
         let listen: Vec<bool> = members.iter().map(listens).collect();
         let listens = |agent: &&Agent| {
             let at = usize::try_from(agent.member).unwrap_or(usize::MAX);
-            listen.get(at) == Some(&true) && agent.phase.may_serve() && named(agent)
+            listen.get(at) == Some(&true) && agent.phase.may_serve() && has_role(agent)
         };
         let found = self.agents_of(crew).filter(listens);
         match one || letter.target != Target::Subscribers {

@@ -15,7 +15,7 @@ use super::{problem::Refusal, serve};
 use crate::host::Shared;
 
 /// What answers without a token.
-const PUBLIC: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
+const PUBLIC: &[&str] = &["/healthz", "/readyz", "/metrics", "/openapi.json"];
 
 /// Refuses what must not go further, and bounds the time of what may.
 pub(super) async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {

@@ -101,6 +101,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
             OpenApiRouter::new()
                 .routes(routes!(route::host::healthz))
                 .routes(routes!(route::host::readyz))
+                .routes(routes!(route::metrics::metrics))
                 .routes(routes!(route::host::openapi)),
         )
 }

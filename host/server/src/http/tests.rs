@@ -8,7 +8,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use skep_rules::{
-    limits::{BUILD_LIFE, IDEMPOTENCY},
+    limits::{BUILD_LIFE, IDEMPOTENCY, MAX_MESSAGE_TTL},
     manifest::Manifest,
     quantity::{Millis, Time},
 };
@@ -96,8 +96,12 @@ impl Fixture {
 
     /// Uploads echo; the host takes what nobody signed.
     async fn install(&self) -> (StatusCode, Value) {
+        self.upload(&echo()).await
+    }
+
+    async fn upload(&self, plugin: &[u8]) -> (StatusCode, Value) {
         let head = "--x\r\nContent-Disposition: form-data; name=\"component\"\r\n\r\n";
-        let body = [head.as_bytes(), &echo(), b"\r\n--x--\r\n"].concat();
+        let body = [head.as_bytes(), plugin, b"\r\n--x--\r\n"].concat();
         self.send("POST", "/v1/plugins", "multipart/form-data; boundary=x", body)
             .await
     }
@@ -109,6 +113,11 @@ impl Fixture {
         let crew = format!(
             "name = \"first\"\n[[agent]]\nname = \"echo\"\nplugin = \"skep/echo@0.1.0\"\nreplicas = {replicas}\n"
         );
+        self.assemble(crew).await;
+    }
+
+    /// Assembles a crew and waits until it is ready.
+    async fn assemble(&self, crew: String) {
         let (status, assembled) = self.send("POST", "/v1/crews/assemble", "application/toml", crew).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{assembled}");
         let path = format!("{}?wait=60s", assembled["endpoints"]["status"].as_str().unwrap());
@@ -397,5 +406,60 @@ async fn keys_past_their_time_are_forgotten_at_a_checkpoint() {
     let (status, again) = fixture.ask("old", json!({"description": "once"})).await;
     assert_eq!(status, StatusCode::CREATED, "{again}");
     assert_ne!(first["taskId"], again["taskId"]);
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_past_their_time_are_forgotten_with_their_deliveries() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Time(1_800_000_000_000));
+    let fixture = start_at(&dir.path().join("data"), clock.clone()).await;
+    let grants = "state = { quota = \"1MiB\" }\ntasks = { children = 0 }\nmessages = { receive = [\">\"] }\n";
+    let manifest = format!("[plugin]\nname = \"test/post\"\nversion = \"1.0.0\"\n[wants]\n{grants}");
+    let manifest = Manifest::parse(&manifest).unwrap();
+    let plugin = skep_runtime::plugin::embed(skep_built_guests::MESSAGES, &manifest).unwrap();
+    let (status, installed) = fixture.upload(&plugin).await;
+    assert!(status.is_success(), "{installed}");
+    let crew =
+        format!("name = \"post\"\n[[agent]]\nname = \"post\"\nplugin = \"test/post@1.0.0\"\n[agent.grants]\n{grants}");
+    fixture.assemble(crew).await;
+    let send = async |note: &str| {
+        let message = json!({"type": "event", "subject": "done", "body": {"note": note}});
+        let (status, sent) = fixture.post("/v1/messages?wait=60s", message).await;
+        assert_eq!(
+            (status, &sent["deliveries"][0]["state"]),
+            (StatusCode::CREATED, &json!("COMPLETED")),
+            "{sent}"
+        );
+        sent
+    };
+    let first = send("first").await;
+    let task = format!("/v1/tasks/{}", first["deliveries"][0]["taskId"].as_str().unwrap());
+    let message = format!("/v1/messages/{}", first["messageId"].as_str().unwrap());
+    let driver = &fixture.host.shared.driver;
+    let steps = || {
+        driver
+            .store
+            .scan(crate::driver::STEPS, &skep_store::Range::all(), 10)
+            .unwrap()
+            .len()
+    };
+    assert_eq!(steps(), 1, "its record is in its table");
+    clock.advance(MAX_MESSAGE_TTL);
+    driver.checkpoint().unwrap();
+    // What a checkpoint finds goes with the next entry; nothing is past its time yet.
+    send("second").await;
+    assert_eq!(
+        (fixture.get(&task).await.0, fixture.get(&message).await.0, steps()),
+        (StatusCode::OK, StatusCode::OK, 2)
+    );
+    clock.advance(Millis(1));
+    driver.checkpoint().unwrap();
+    send("third").await;
+    let gone = StatusCode::NOT_FOUND;
+    assert_eq!(
+        (fixture.get(&task).await.0, fixture.get(&message).await.0, steps()),
+        (gone, gone, 2)
+    );
     fixture.host.stop().await.unwrap();
 }

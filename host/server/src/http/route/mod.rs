@@ -12,6 +12,7 @@ pub(super) mod host;
 pub(super) mod keys;
 pub(super) mod logs;
 pub(super) mod messages;
+pub(super) mod metrics;
 mod parts;
 mod plans;
 pub(super) mod plugins;
