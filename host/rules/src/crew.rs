@@ -76,14 +76,24 @@ pub struct CrewManifest {
     pub approvals: Option<Policy>,
 }
 
-/// `[approvals]`: who decides what the tasks of a crew ask of people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+/// `[approvals]`: what the tasks of a crew ask of people, whatever their submitters and plans say, and who decides.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Whoever submitted a task may approve that it runs, and what it gave; not unless said.
     #[n(0)]
     #[serde(default)]
     pub by_requester: bool,
+    /// A person approves before a task runs that is for one of these roles, or for anybody.
+    #[n(1)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub before: BTreeSet<Role>,
+    /// A person approves the result of such a task before it counts.
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub after: BTreeSet<Role>,
 }
 
 /// One `[[agent]]`: a number of agents of one plugin under the same grants.

@@ -2,9 +2,11 @@
 //! back like every other wait; its answer, or the end of its time, moves the task. A decision is taken once: the same one again is the same
 //! answer, the opposite is refused.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
-use super::{Decision, Reply, lifecycle::hopeless};
+use super::{Decision, Reply, attempt::random_id, lifecycle::hopeless};
 use crate::{
     agent::Failure,
     approval::{Approval, Asks, Item, Point, Points, Request, Ruling, Settled, Terms, Verdict},
@@ -12,13 +14,14 @@ use crate::{
     effect::Changed,
     event::{Change, Event, Source},
     facts::{Facts, Table, Write},
-    id::{AgentId, ApprovalId, Digest, TaskId},
+    id::{AgentId, ApprovalId, Digest, Role, TaskId},
     lifecycle::Hold,
     limits::{MAX_APPROVAL_ITEMS, MAX_OPEN_APPROVALS, MAX_TEXT_BYTES},
     plan::Payload,
     quantity::{Millis, Time},
     reason::Reason,
     rejection::Rejection,
+    retry::child_seed,
     seam::Lease,
     state::encode,
     step::{Asked, Decided, StepResult},
@@ -59,7 +62,35 @@ impl Decision<'_> {
         self.asking(approval, None, result)
     }
 
-    /// The approval of a point that the submitter of a task has set.
+    /// A new task with the points that its crew sets, beside those that it has. What is for anybody may come to whoever is meant. Messages and plans that are
+    /// given are not executed.
+    pub(super) fn guarded(&self, task: Task) -> Task {
+        let crew = self.state.crew(task.crew);
+        let Some(policy) = crew.and_then(|crew| crew.manifest.approvals.as_ref()) else {
+            return task;
+        };
+        let concerns =
+            |roles: &BTreeSet<Role>| !roles.is_empty() && (task.roles.is_empty() || !roles.is_disjoint(&task.roles));
+        let runs = task.delivery.is_none() && task.draft.is_none();
+        let (before, after) = (runs && concerns(&policy.before), runs && concerns(&policy.after));
+        if !before && !after {
+            return task;
+        }
+        let drawn =
+            |point: u64| ApprovalId::drawn(random_id(child_seed(task.seed, 1 << 41 | point), task.id, self.now));
+        let own = task.points.unwrap_or_default();
+        let points = Points {
+            before: own.before.or_else(|| before.then(|| drawn(0))),
+            after: own.after.or_else(|| after.then(|| drawn(1))),
+            ..own
+        };
+        Task {
+            points: Some(points),
+            ..task
+        }
+    }
+
+    /// The approval of a point that the submitter of a task has set, or its plan, or its crew.
     fn of_task(
         &self,
         task: &Task,
@@ -87,7 +118,10 @@ impl Decision<'_> {
         component: Option<Digest>,
         requester: String,
     ) -> Approval {
-        let policy = self.state.crew(task.crew).and_then(|crew| crew.manifest.approvals);
+        let policy = self
+            .state
+            .crew(task.crew)
+            .and_then(|crew| crew.manifest.approvals.as_ref());
         let approval = Approval {
             id,
             task: task.id,

@@ -304,12 +304,12 @@ impl Decision<'_> {
             dependencies.sort_unstable();
             let child = self.child(parent, node, *id, index);
             let check = child.check || verify && child.draft.is_none();
-            let child = placed(Task {
+            let child = placed(self.guarded(Task {
                 dependencies,
                 check,
                 budget,
                 ..child
-            });
+            }));
             let refuse = |why: String| Refusal::Plan(format!("`{name}`: {why}"));
             let points = child.points.as_ref();
             points
@@ -426,7 +426,7 @@ fn derived_id(task: &Task, index: u64, now: Time) -> TaskId {
 }
 
 /// A UUIDv7 whose random bits follow from a seed, which nobody outside knows, and another id.
-fn random_id(seed: u64, of: TaskId, now: Time) -> TaskId {
+pub(super) fn random_id(seed: u64, of: TaskId, now: Time) -> TaskId {
     let digest = Digest::of(&[of.to_bytes().as_slice(), &seed.to_be_bytes()].concat());
     TaskId::of_digest(digest, now, of.shard())
 }

@@ -496,7 +496,7 @@ impl Decision<'_> {
             on_failure: parent.on_failure,
             ..blank(id, parent.crew)
         };
-        let task = placed(task);
+        let task = placed(self.guarded(task));
         if self.servable(&task).is_err() {
             return StepResult::refused(Reason::NotFound);
         }

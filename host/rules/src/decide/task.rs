@@ -203,6 +203,11 @@ impl Decision<'_> {
             ..blank(new.id, crew.id)
         };
         self.servable(&task)?;
+        let task = self.guarded(task);
+        let points = task.points.as_ref();
+        points
+            .map_or(Ok(()), |points| approval::points(points, task.ephemeral))
+            .map_err(Rejection::invalid)?;
         Ok(placed(task))
     }
 
@@ -419,7 +424,6 @@ fn bounds(task: &NewTask) -> Result<(), String> {
                 ));
             }
         }
-        let points = task.approval.as_ref();
-        points.map_or(Ok(()), |points| approval::points(points, task.ephemeral))
+        Ok(())
     }
 }

@@ -673,3 +673,36 @@ fn a_given_plan_is_carried_out_again_when_its_result_is_sent_back() {
     bench.end(id, End::Finished(Outcome::Accepted));
     assert_eq!(bench.record(id).result, Some(text("output")));
 }
+
+#[test]
+fn a_crew_has_people_approve_what_its_plans_say_nothing_of() {
+    let manifest = format!("{CREW}[approvals]\nbefore = [\"deploy\"]\nafter = [\"work\"]\n");
+    let mut bench = Bench::of(&manifest);
+    let work = ["work".parse().unwrap()];
+    let id = bench.task(|task| {
+        task.roles = work.clone().into();
+        task.parts = Some(altered(&[("a", &[])], |_| ()));
+    });
+    let a = bench.child(id, "a");
+    assert_eq!((bench.is(id), bench.is(a)), (TaskState::Waiting, TaskState::Assigned));
+    bench.done(a);
+    assert_eq!(
+        bench.is(a),
+        TaskState::AwaitingApproval,
+        "its result is asked about, not its run"
+    );
+    // What anybody may do may be done by whoever is meant.
+    let anybody = bench.task(|_| ());
+    assert_eq!(bench.is(anybody), TaskState::AwaitingApproval);
+    let planned = bench.task(|task| {
+        task.plan = true;
+        task.roles = ["plan".parse().unwrap()].into();
+    });
+    assert_eq!(bench.is(planned), TaskState::Assigned);
+    let mut ephemeral = bench.new_task();
+    ephemeral.ephemeral = true;
+    ephemeral.roles = work.into();
+    assert_eq!(bench.submit(vec![ephemeral]).unwrap_err().reason, Reason::InvalidInput);
+    let points = |task| bench.record(task).points.unwrap();
+    assert_ne!(points(a).after, points(anybody).after);
+}
