@@ -614,7 +614,7 @@ fn begin(world: &World, case: &Case, seed: u64) -> TaskId {
             description: "a program".into(),
             input: Payload::Inline(case.input.to_string().into_bytes()),
             roles: Default::default(),
-            agent: first,
+            agent: first.map(|agent| agent.to_string()),
             plan: false,
             notes: Vec::new(),
             check: false,
