@@ -265,6 +265,7 @@ mod tests {
             task: None,
             seq: 1,
             receivers: 1,
+            redrives: None,
         }
     }
 
