@@ -372,6 +372,58 @@ fn a_message_past_its_time_is_a_dead_letter_and_is_not_received() {
 }
 
 #[test]
+fn a_dead_letter_is_listed_and_redriven_once() {
+    let host = host();
+    let mut lost = event("job.done", "lost");
+    lost["body"]["fail"] = json!(true);
+    let sent = post(&host, "?wait=60s", &lost).json();
+    let id = sent["messageId"].as_str().unwrap();
+    let failed = |message: &Value| {
+        let deliveries = message["deliveries"].as_array().unwrap();
+        deliveries.iter().all(|delivery| delivery["state"] == "FAILED")
+    };
+    assert!(
+        failed(&sent) && sent["deliveries"].as_array().unwrap().len() == 3,
+        "{sent}"
+    );
+    post(&host, "?wait=60s", &event("job.done", "well")).json();
+    let dead = host.get("/v1/messages?state=dead&crew=post&topic=job.*");
+    let [listed] = &dead["items"].as_array().unwrap()[..] else {
+        panic!("{dead}")
+    };
+    assert!(listed["messageId"] == *id && failed(listed), "{listed}");
+    assert_eq!(host.get("/v1/messages?state=dead&topic=note")["items"], json!([]));
+    host.skep(&["message", "ls", "--dead"])
+        .exits(0)
+        .says(&[id, "job.done", "3 who listen", "error"]);
+
+    let again = host.skep(&["message", "redrive", id, "-o", "json"]).exits(0).json();
+    let again = again.as_array().unwrap();
+    assert_eq!(again.len(), 3, "one for each that lost it: {again:?}");
+    for message in again {
+        assert_eq!(
+            (&message["source"], &message["causation"]),
+            (&sent["source"], &json!(id))
+        );
+        let path = format!("/v1/messages/{}", message["messageId"].as_str().unwrap());
+        until("it has failed again", || failed(&host.get(&path)).then_some(()));
+    }
+    host.skep(&["message", "redrive", id])
+        .exits(4)
+        .says(&["no dead letter, or was redriven already"]);
+    host.call("POST", &format!("/v1/messages/{id}/redrive"), &Value::Null)
+        .refuses(409, "illegal-transition");
+    assert_eq!(
+        host.get("/v1/messages?state=dead")["items"].as_array().unwrap().len(),
+        3
+    );
+    let unknown = format!("message_{}", "0".repeat(32));
+    host.call("POST", &format!("/v1/messages/{unknown}/redrive"), &Value::Null)
+        .refuses(404, "not-found");
+    assert!(host.get("/v1/audit").to_string().contains("message-redriven"));
+}
+
+#[test]
 fn messages_are_sent_and_followed_on_the_command_line() {
     let host = host();
     let url = format!("http://{}", host.address);

@@ -126,8 +126,11 @@ fn request() -> Value {
     let (alone, _) = percentiles((0..SAMPLES).map(|_| sample(1)).collect());
     let alone = Duration::from_secs_f64(alone / 1e6);
     let each = |_| sample(ASKED).saturating_sub(alone) / u32::try_from(ASKED - 1).expect("a small number");
+    let before = cpu(crew.host.pid());
     let (p50, p99) = percentiles((0..SAMPLES).map(each).collect());
+    let cpu = cpu(crew.host.pid()) - before;
     json!({
+        "host_cpu_us_each": round(cpu * 1e6 / (SAMPLES * ASKED) as f64, 0),
         "value": p50, "unit": "µs", "p50": p50, "p99": p99, "n": SAMPLES * ASKED, "samples": SAMPLES, "in_flight": 1, "task_alone_ms": round(alone.as_secs_f64() * 1e3, 3),
         "durability": "at most once", "floor_us": crew.floor
     })

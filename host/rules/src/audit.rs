@@ -113,6 +113,9 @@ pub enum Kind {
     /// A message that was accepted is not received any more: its time is over, its retries are, or nobody listens; the detail is its id and subject.
     #[n(80)]
     MessageDead,
+    /// A message that was a dead letter was sent anew; the detail is the new message.
+    #[n(110)]
+    MessageRedriven,
     /// A schedule was made.
     #[n(90)]
     ScheduleCreated,

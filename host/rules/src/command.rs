@@ -200,6 +200,22 @@ pub enum Command {
         #[n(3)]
         by: String,
     },
+    /// Send a message anew to the one receiver of whom it is a dead letter.
+    #[n(110)]
+    RedriveMessage {
+        /// The delivery that has failed.
+        #[n(0)]
+        delivery: TaskId,
+        /// Its message.
+        #[n(1)]
+        message: MessageId,
+        /// Ids for the new one, which has one delivery.
+        #[n(2)]
+        mail: Mail,
+        /// The principal.
+        #[n(3)]
+        by: String,
+    },
     /// Forget a plugin that no crew uses. That it was there, and its number, stay known.
     #[n(20)]
     RemovePlugin {

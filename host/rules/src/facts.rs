@@ -9,7 +9,7 @@ use crate::{
     approval::Approval,
     command::Command,
     id::{ApprovalId, CrewId, Digest, MessageId, Name, TaskId},
-    message::Source,
+    message::{Kept, Source},
     quantity::Time,
     state::State,
     step::{StepCall, Value},
@@ -124,6 +124,8 @@ pub struct Needs {
     pub page: Option<Page>,
     /// From [`Table::Approvals`]; one that is open is not there, and need not be.
     pub approval: Option<ApprovalId>,
+    /// From [`Table::Messages`].
+    pub message: Option<MessageId>,
 }
 
 /// Rows whose keys begin alike.
@@ -156,6 +158,8 @@ pub struct Facts {
     pub page: Vec<(Vec<u8>, Vec<u8>)>,
     /// The approval that was asked for, if it is over.
     pub approval: Option<Approval>,
+    /// The message that was asked for, if it is kept.
+    pub message: Option<Kept>,
 }
 
 impl Command {
@@ -163,6 +167,11 @@ impl Command {
     #[must_use]
     pub fn needs(&self, state: &State) -> Needs {
         match self {
+            Command::RedriveMessage { delivery, message, .. } => Needs {
+                tasks: vec![*delivery],
+                message: Some(*message),
+                ..Needs::default()
+            },
             Command::Step { lease, call, .. } => match call {
                 StepCall::Send(letter) => Needs {
                     idempotency: state

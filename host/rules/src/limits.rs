@@ -98,6 +98,8 @@ pub const MAX_HISTORY: usize = 16;
 pub const MAX_HISTORY_TEXT_BYTES: usize = 512;
 /// Dead letters that are kept for a redrive; the oldest are then failed tasks like any other. Their ids travel in one record of a checkpoint.
 pub const MAX_DEAD_LETTERS: usize = 1_000;
+/// Deliveries of messages that are kept likewise, in a record of their own: a flood of messages must not push out tasks.
+pub const MAX_DEAD_MESSAGES: usize = 1_000;
 /// The longest timeout of a task: as far ahead as one may sleep.
 pub const MAX_TIMEOUT: Millis = MAX_SLEEP;
 /// A waiting task counts as one level more urgent each time this is over.

@@ -421,6 +421,10 @@ pub struct Message {
     /// How many deliveries it has.
     #[n(10)]
     pub receivers: u32,
+    /// The delivery of another message, a dead letter, that it tries again.
+    #[n(110)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redrives: Option<TaskId>,
 }
 
 impl Message {
@@ -472,6 +476,17 @@ pub struct Kept {
     /// Forgotten after.
     #[n(2)]
     pub until: Time,
+}
+
+/// A delivery that is a dead letter, until it is redriven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Dead {
+    /// The message.
+    #[n(0)]
+    pub message: MessageId,
+    /// Its delivery.
+    #[n(1)]
+    pub delivery: TaskId,
 }
 
 /// The topics of a grant.

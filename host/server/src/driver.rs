@@ -781,9 +781,11 @@ impl Driver {
     }
 
     /// What goes with a message that is past its time: its deliveries and their records. All of it stays while one of them is in memory, whose rows are yet
-    /// to be written.
+    /// to be written, and while one can be redriven.
     fn without(&self, state: &State, kept: &Kept) -> Result<Sweep, Error> {
-        let mut sweep = Sweep::of(kept.deliveries.iter().all(|id| state.task(*id).is_none()));
+        let lives = |id: &TaskId| state.task(*id).is_some();
+        let is_dead = state.dead_messages().any(|dead| dead.message == kept.message.id);
+        let mut sweep = Sweep::of(!is_dead && !kept.deliveries.iter().any(lives));
         if !sweep.over {
             return Ok(sweep);
         }
@@ -851,6 +853,9 @@ impl Driver {
         }
         if let Some(id) = needs.approval.filter(|id| state.approval(*id).is_none()) {
             facts.approval = self.row(APPROVALS, &id.to_bytes())?;
+        }
+        if let Some(id) = needs.message {
+            facts.message = self.row(MESSAGES, &id.to_bytes())?;
         }
         if let Some(key) = &needs.old {
             facts.old = self.row(REPLACED, key)?;

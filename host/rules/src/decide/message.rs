@@ -14,7 +14,7 @@ use crate::{
     limits::{
         IDEMPOTENCY, MAX_ANSWER_BYTES, MAX_DECISION_BYTES, MAX_LIVE_TASKS, MAX_MAILBOX, MAX_MESSAGE_TTL, MAX_RECEIVERS,
     },
-    message::{Class, Delivery, Kept, Letter, Message, Source, Target, hears},
+    message::{Class, Dead, Delivery, Kept, Letter, Message, Source, Target, hears},
     plan::Payload,
     reason::Reason,
     rejection::Rejection,
@@ -34,6 +34,8 @@ struct Sender {
     cause: Option<MessageId>,
     /// It asks, and waits for the answer.
     asks: bool,
+    /// The dead letter that is tried again.
+    redrives: Option<TaskId>,
 }
 
 /// A message that was taken, now or before under the same key.
@@ -66,8 +68,60 @@ impl Decision<'_> {
             task: None,
             cause: None,
             asks: false,
+            redrives: None,
         };
         let taken = self.take(facts, from, letter, mail)?;
+        Ok(Reply::Sent {
+            message: taken.message,
+            deliveries: taken.deliveries,
+            repeated: taken.repeated,
+        })
+    }
+
+    /// Sends a message anew to the one receiver of whom it is a dead letter: with all its time, from whom it came, in its conversation.
+    pub(super) fn redrive_message(
+        &mut self,
+        facts: &Facts,
+        delivery: TaskId,
+        message: MessageId,
+        mail: Mail,
+    ) -> Result<Reply, Rejection> {
+        let dead = Dead { message, delivery };
+        if !self.state.dead_messages().any(|known| known == dead) {
+            let message = format!("{delivery} is no dead letter, or was redriven already");
+            return Err(Rejection::illegal(message, &[]));
+        }
+        let task = self.known(facts, delivery)?;
+        let kept = facts.message.as_ref().ok_or_else(|| Rejection::not_found(message))?;
+        let crew = self.state.crew(task.crew).filter(|crew| crew.phase == CrewPhase::Live);
+        if crew.is_none() {
+            let message = format!("the crew of {message} takes no messages any more");
+            return Err(Rejection::illegal(message, &[]));
+        }
+        let receiver = task.agent.ok_or_else(|| Rejection::not_found(delivery))?;
+        let letter = Letter {
+            target: Target::Agent(receiver.to_string()),
+            // It was taken once under its key, and this is another.
+            idempotency_key: None,
+            correlation: Some(kept.message.correlation.clone()),
+            ..kept.message.letter.clone()
+        };
+        let from = Sender {
+            crew: task.crew,
+            source: kept.message.source.clone(),
+            task: None,
+            cause: Some(message),
+            asks: false,
+            redrives: Some(delivery),
+        };
+        let taken = self.take(&Facts::default(), from, letter, mail)?;
+        let entry = AuditEntry {
+            crew: Some(task.crew),
+            agent: Some(receiver),
+            task: Some(delivery),
+            ..self.entry(Kind::MessageRedriven, taken.message.to_string())
+        };
+        self.audit.push(entry);
         Ok(Reply::Sent {
             message: taken.message,
             deliveries: taken.deliveries,
@@ -125,6 +179,7 @@ impl Decision<'_> {
             task: Some(lease.task),
             cause,
             asks,
+            redrives: None,
         };
         self.take(facts, from, letter, mail)
             .map_err(|rejection| rejection.reason)
@@ -168,6 +223,7 @@ impl Decision<'_> {
             correlation: correlation.unwrap_or_else(|| mail.message.to_string()),
             causation: from.cause,
             task: from.task,
+            redrives: from.redrives,
             seq: self.state.next_order(),
             receivers: u32::try_from(receivers.len()).unwrap_or(u32::MAX),
             source: from.source,

@@ -212,6 +212,12 @@ impl<'a> Decision<'a> {
                 }
             }
             Command::SendMessage { crew, letter, mail, by } => self.by(by).send_message(facts, crew, letter, mail),
+            Command::RedriveMessage {
+                delivery,
+                message,
+                mail,
+                by,
+            } => self.by(by).redrive_message(facts, delivery, message, mail),
             Command::CacheRefused { digest, why } => Ok(self.cache_refused(digest, &why)),
             Command::CreateSchedule {
                 crew,

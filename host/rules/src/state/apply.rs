@@ -12,8 +12,8 @@ use crate::{
     index::Index,
     lease::Held,
     lifecycle::{Hold, Past},
-    limits::{MAX_ALWAYS, MAX_DEAD_LETTERS, MAX_DENIALS, MAX_HISTORY},
-    message::Message,
+    limits::{MAX_ALWAYS, MAX_DEAD_LETTERS, MAX_DEAD_MESSAGES, MAX_DENIALS, MAX_HISTORY},
+    message::{Class, Dead, Message},
     plan::Payload,
     plugin::Plugin,
     quantity::Time,
@@ -71,6 +71,10 @@ impl State {
             Event::PartsArchived { task } => self.archive_parts(*task),
             Event::MessageSent(message) => {
                 self.keep_message(message);
+                if let Some(delivery) = message.redrives {
+                    self.dead_messages.retain(|dead| dead.delivery != delivery);
+                    self.touch(Key::DeadMessages);
+                }
                 Ok(())
             }
             Event::ScheduleCreated(schedule) => {
@@ -587,6 +591,7 @@ impl State {
         if matches!(change, Change::Buried(_)) {
             self.bury(id);
         }
+        self.lose(id);
         self.touch(Key::Task(id));
         match (change, release) {
             (Change::Assigned(held), _) => self.occupy(held.lease.agent, 1),
@@ -602,6 +607,24 @@ impl State {
         }
         self.dead.push_back(id);
         self.touch(Key::DeadLetters);
+    }
+
+    /// Keeps a delivery that has failed, and was to be tried until it was received, as a dead letter. Of too many the oldest is one no longer.
+    fn lose(&mut self, id: TaskId) {
+        let task = self.tasks.get(&id).filter(|task| task.state == TaskState::Failed);
+        let delivery = task.and_then(|task| task.delivery.as_ref());
+        let Some(delivery) = delivery.filter(|delivery| delivery.kind.class() == Class::AtLeastOnce) else {
+            return;
+        };
+        let dead = Dead {
+            message: delivery.message,
+            delivery: id,
+        };
+        if self.dead_messages.len() >= MAX_DEAD_MESSAGES {
+            self.dead_messages.pop_front();
+        }
+        self.dead_messages.push_back(dead);
+        self.touch(Key::DeadMessages);
     }
 
     fn exhume(&mut self, id: TaskId) {

@@ -13,7 +13,7 @@ use crate::{
     id::{AgentId, ApprovalId, CrewId, Digest, MessageId, Name, PluginName, TaskId},
     index::{Index, Tasks},
     key::KeyId,
-    message::{Letter, Message, Source, Target, hears},
+    message::{Dead, Letter, Message, Source, Target, hears},
     plugin::Plugin,
     quantity::Time,
     recent::Recent,
@@ -95,6 +95,8 @@ pub(crate) enum Key {
     Schedule(#[n(0)] Name, #[n(1)] Name),
     #[n(100)]
     Approval(#[n(0)] ApprovalId),
+    #[n(110)]
+    DeadMessages,
 }
 
 /// What memory keeps of a task's record: the last steps. Those before are in their table.
@@ -139,6 +141,8 @@ pub struct State {
     namespaces: BTreeMap<Name, Namespace>,
     /// Dead letters, the oldest first: tasks that have failed and were not redriven.
     dead: VecDeque<TaskId>,
+    /// Deliveries that are dead letters, the oldest first.
+    dead_messages: VecDeque<Dead>,
     /// Messages of which a delivery is in memory.
     messages: BTreeMap<MessageId, Message>,
     /// By the name of their crew and their own.
@@ -189,6 +193,7 @@ impl State {
                 Key::Latest => state.trust.latest = decode::<Time>("a time", &value)?,
                 Key::Tail(id) => drop(state.tails.insert(id, decode("a record", &value)?)),
                 Key::DeadLetters => state.dead = decode::<Vec<TaskId>>("the dead letters", &value)?.into(),
+                Key::DeadMessages => state.dead_messages = decode::<Vec<Dead>>("the dead messages", &value)?.into(),
                 Key::Approval(id) => drop(state.approvals.insert(id, decode("an approval", &value)?)),
                 Key::Namespace(ref name) => {
                     let namespace = decode("a namespace", &value)?;
@@ -231,6 +236,7 @@ impl State {
                 Key::Latest => Some(encode(&self.trust.latest)),
                 Key::Tail(id) => self.tails.get(id).map(encode),
                 Key::DeadLetters => Some(encode(&self.dead.iter().copied().collect::<Vec<_>>())),
+                Key::DeadMessages => Some(encode(&self.dead_messages.iter().copied().collect::<Vec<_>>())),
                 Key::Namespace(name) => self.namespaces.get(name).map(encode),
                 Key::Message(id) => self.messages.get(id).map(encode),
                 Key::Schedule(crew, name) => self.schedule(crew, name).map(encode),
@@ -388,6 +394,11 @@ impl State {
     /// The failed tasks that are kept as dead letters, the oldest first.
     pub fn dead_letters(&self) -> impl ExactSizeIterator<Item = TaskId> + '_ {
         self.dead.iter().copied()
+    }
+
+    /// The deliveries of messages that are kept as dead letters, the oldest first.
+    pub fn dead_messages(&self) -> impl ExactSizeIterator<Item = Dead> + '_ {
+        self.dead_messages.iter().copied()
     }
 
     /// Whether a task is kept as a dead letter.

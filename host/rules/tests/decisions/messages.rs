@@ -8,7 +8,10 @@ use skep_rules::{
     grant::Ceiling,
     id::{AgentId, TaskId},
     lifecycle::Request,
-    limits::{AGEING, IDEMPOTENCY, LEASE, MAX_ANSWER_BYTES, MAX_MAILBOX, MAX_MESSAGE_TTL, MAX_RECEIVERS, QUERY_TTL},
+    limits::{
+        AGEING, IDEMPOTENCY, LEASE, MAX_ANSWER_BYTES, MAX_DEAD_MESSAGES, MAX_MAILBOX, MAX_MESSAGE_TTL, MAX_RECEIVERS,
+        QUERY_TTL,
+    },
     message::{Kept, Kind, Letter, Message, Source, Target},
     plan::{Artifact, Outcome, Payload, Retry},
     priority::Priority,
@@ -1060,4 +1063,101 @@ fn messages_and_tasks_have_their_turns_in_the_same_lanes() {
     bench.done(task);
     assert_eq!(bench.held(&[first, second]), Some(second));
     assert_eq!(bench.record(first).priority, Priority::Low);
+}
+
+#[test]
+fn a_dead_letter_is_sent_anew_once_to_whoever_lost_it() {
+    let mut bench = Bench::post();
+    let once = Letter {
+        idempotency_key: Some("once".into()),
+        ttl: Some(Millis(60_000)),
+        ..event()
+    };
+    let deliveries = bench.send(once).unwrap();
+    let [lost, handled, expired] = deliveries[..] else {
+        unreachable!("three listen")
+    };
+    let message = bench.received(lost);
+    let redrive = |bench: &mut Bench, delivery| {
+        let command = Command::RedriveMessage {
+            delivery,
+            message: message.id,
+            mail: bench.mail(),
+            by: "tests".into(),
+        };
+        let facts = bench.facts_for(command.needs(bench.state()));
+        bench.ask_with(&facts, command)
+    };
+    bench.end(lost, failed(Retry::Never));
+    bench.done(handled);
+    let illegal = redrive(&mut bench, expired).unwrap_err();
+    assert_eq!(illegal.reason, Reason::IllegalTransition, "it is still on its way");
+    bench.end(expired, failed(Retry::After(Millis(100_000))));
+    bench.pass(60_000);
+    assert_eq!(ended(&bench.record(expired)), Some(Reason::MessageExpired));
+    let dead = |bench: &Bench| {
+        bench
+            .state()
+            .dead_messages()
+            .map(|dead| dead.delivery)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(dead(&bench), [lost, expired]);
+    bench.restart();
+    bench.warm();
+    assert_eq!(dead(&bench), [lost, expired], "a start forgets none");
+
+    let Ok(Reply::Sent {
+        message: again,
+        deliveries,
+        ..
+    }) = redrive(&mut bench, lost)
+    else {
+        unreachable!("it is a dead letter")
+    };
+    assert_eq!(bench.receivers(&deliveries), ["jobs-1"]);
+    let sent = bench.received(deliveries[0]);
+    assert_eq!(
+        (sent.id, sent.redrives, sent.causation),
+        (again, Some(lost), Some(message.id))
+    );
+    assert_eq!(
+        (&sent.source, &sent.correlation),
+        (&message.source, &message.correlation)
+    );
+    assert_eq!(
+        (&sent.letter.body, sent.expires),
+        (&message.letter.body, bench.now.after(Millis(60_000)))
+    );
+    assert_eq!(dead(&bench), [expired]);
+    let told = bench.heard(Told::MessageRedriven);
+    assert_eq!(
+        (told.len(), told[0].task, told[0].detail.as_str()),
+        (1, Some(lost), again.to_string().as_str())
+    );
+    assert_eq!(redrive(&mut bench, lost).unwrap_err().reason, Reason::IllegalTransition);
+    // It is a dead letter again where it fails again.
+    bench.end(deliveries[0], failed(Retry::Never));
+    assert_eq!(dead(&bench), [expired, deliveries[0]]);
+}
+
+#[test]
+fn what_is_delivered_at_most_once_and_what_was_cancelled_is_no_dead_letter() {
+    let mut bench = Bench::post();
+    for kind in [Kind::Query, Kind::Response, Kind::Heartbeat] {
+        let delivery = bench.sent(to(letter(kind, "job.done"), "all"));
+        bench.end(delivery, failed(Retry::Never));
+    }
+    let cancelled = bench.sent(to(event(), "all"));
+    bench.changed(cancelled, Request::Cancel).unwrap();
+    assert_eq!(bench.state().dead_messages().len(), 0);
+    for _ in 0..=MAX_DEAD_MESSAGES {
+        let delivery = bench.sent(to(event(), "all"));
+        bench.end(delivery, failed(Retry::Never));
+    }
+    assert_eq!(
+        bench.state().dead_messages().len(),
+        MAX_DEAD_MESSAGES,
+        "the oldest is one no longer"
+    );
 }

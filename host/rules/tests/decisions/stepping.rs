@@ -176,6 +176,14 @@ impl Bench {
             value: row(Table::State, needs.value).map(|row| minicbor::decode(&row).unwrap()),
             old: row(Table::Replaced, needs.old).map(|row| minicbor::decode(&row).unwrap()),
             page: needs.page.map(|page| self.page(&page)).unwrap_or_default(),
+            message: row(Table::Messages, needs.message.map(|id| id.to_bytes().to_vec()))
+                .map(|row| minicbor::decode(&row).unwrap()),
+            tasks: needs
+                .tasks
+                .into_iter()
+                .filter_map(|id| Some((id, row(Table::Tasks, Some(id.to_bytes().to_vec()))?)))
+                .map(|(id, row)| (id, minicbor::decode(&row).unwrap()))
+                .collect(),
             ..Facts::default()
         }
     }

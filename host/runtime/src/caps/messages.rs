@@ -255,6 +255,7 @@ mod tests {
             task: None,
             seq: 1,
             receivers: 1,
+            redrives: None,
         }
     }
 

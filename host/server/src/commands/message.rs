@@ -1,11 +1,11 @@
 //! `skep message`: to send messages to crews, and to see what is sent.
 
-use std::io::Write as _;
+use std::{io::Write as _, time::Duration};
 
 use anyhow::Result;
 use skep::http::api::message::{Message, NewMessage, Source, Target};
 use skep_rules::{
-    id::Role,
+    id::{MessageId, Role},
     message::{Kind, Subject, Topic},
     priority::Priority,
     quantity::Millis,
@@ -37,6 +37,23 @@ pub(crate) enum Command {
         /// End after so many
         #[arg(long, value_name = "N")]
         count: Option<usize>,
+    },
+    /// List the messages that are kept, the newest first
+    Ls {
+        /// Of one crew: id, its beginning, or name
+        #[arg(long)]
+        crew: Option<String>,
+        /// On one topic: `build.*`, `build.>`
+        #[arg(long)]
+        topic: Option<Topic>,
+        /// Only those that somebody did not receive and that can be redriven
+        #[arg(long)]
+        dead: bool,
+    },
+    /// Send a dead letter anew to whoever did not receive it
+    Redrive {
+        /// Id
+        message: MessageId,
     },
 }
 
@@ -87,7 +104,48 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
         Command::Send(args) => send(context, args),
         Command::Tail { crew, topic, count } => tail(context, crew.as_deref(), topic.as_ref(), *count),
+        Command::Ls { crew, topic, dead } => {
+            let state = dead.then(|| "state=dead".to_owned());
+            let query: Vec<String> = of(crew.as_deref(), topic.as_ref()).chain(state).collect();
+            let path = format!("/v1/messages?{}", query.join("&"));
+            let messages: Vec<Message> = context.wait(context.client()?.list(&path))?;
+            list(context, &messages)
+        }
+        Command::Redrive { message } => {
+            let path = format!("/v1/messages/{message}/redrive");
+            let sent: Vec<Message> = context.wait(context.client()?.post(&path, &(), Duration::ZERO))?;
+            list(context, &sent)
+        }
     }
+}
+
+/// Crew and topic as parts of a query.
+fn of(crew: Option<&str>, topic: Option<&Topic>) -> impl Iterator<Item = String> + use<> {
+    let crew = crew.map(|crew| format!("crew={}", escape(crew)));
+    let topic = topic.map(|topic| format!("topic={}", escape(topic.as_str())));
+    crew.into_iter().chain(topic)
+}
+
+fn list(context: &Context, messages: &[Message]) -> Result<Exit> {
+    let columns = ["MESSAGE", "SENT", "TYPE", "SUBJECT", "FROM", "TO", "LOST"];
+    context.output.list(messages, columns, |message| {
+        let lost = message
+            .deliveries
+            .iter()
+            .flatten()
+            .filter_map(|delivery| delivery.reason);
+        let lost: Vec<String> = lost.map(|reason| reason.to_string()).collect();
+        [
+            message.message_id.to_string(),
+            time(message.created_at),
+            word(&message.kind),
+            message.subject.to_string(),
+            from(message),
+            to(message),
+            lost.join(", "),
+        ]
+    })?;
+    Ok(Exit::Done)
 }
 
 fn send(context: &Context, args: &Letter) -> Result<Exit> {
@@ -140,9 +198,7 @@ fn send(context: &Context, args: &Letter) -> Result<Exit> {
 #[expect(clippy::print_stdout, reason = "a stream has no end after which it could be printed")]
 fn tail(context: &Context, crew: Option<&str>, topic: Option<&Topic>, count: Option<usize>) -> Result<Exit> {
     let client = context.client()?;
-    let crew = crew.map(|crew| format!("crew={}", escape(crew)));
-    let topic = topic.map(|topic| format!("topic={}", escape(topic.as_str())));
-    let query: Vec<String> = crew.into_iter().chain(topic).collect();
+    let query: Vec<String> = of(crew, topic).collect();
     let as_json = context.global.output != Format::Table;
     context.wait(async {
         let mut events = client.events(&format!("/v1/messages/tail?{}", query.join("&"))).await?;
@@ -165,19 +221,27 @@ fn tail(context: &Context, crew: Option<&str>, topic: Option<&Topic>, count: Opt
 
 /// One line: when, what, about what, from whom to whom, and what it says.
 fn told(message: &Message) -> String {
-    let from = match &message.source {
-        Source::Agent(name) | Source::Principal(name) => name.clone(),
-    };
-    let to = match &message.target {
-        Target::Agent(name) => name.clone(),
-        Target::Role(role) => format!("role {role}"),
-        Target::Subscribers => format!("{} who listen", message.receivers),
-    };
     format!(
-        "{}  {} {}  {from} → {to}  {}",
+        "{}  {} {}  {} → {}  {}",
         time(message.created_at),
         word(&message.kind),
         message.subject,
+        from(message),
+        to(message),
         message.body
     )
+}
+
+fn from(message: &Message) -> String {
+    match &message.source {
+        Source::Agent(name) | Source::Principal(name) => name.clone(),
+    }
+}
+
+fn to(message: &Message) -> String {
+    match &message.target {
+        Target::Agent(name) => name.clone(),
+        Target::Role(role) => format!("role {role}"),
+        Target::Subscribers => format!("{} who listen", message.receivers),
+    }
 }

@@ -63,6 +63,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(route::messages::send, route::messages::list))
         .routes(routes!(route::messages::show))
         .routes(routes!(route::messages::tail))
+        .routes(routes!(route::messages::redrive))
         .routes(routes!(route::crews::assemble))
         .routes(routes!(route::crews::list))
         .routes(routes!(route::crews::status))

@@ -134,6 +134,10 @@ pub struct Message {
     pub traceparent: Option<String>,
     /// How many receive it.
     pub receivers: u32,
+    /// The delivery of another message, a dead letter, that it tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub redrives: Option<TaskId>,
     /// Its deliveries, where one message was asked for or sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deliveries: Option<Vec<Delivery>>,

@@ -1,6 +1,12 @@
 //! `/v1/messages`
 
-use std::{collections::VecDeque, convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -21,9 +27,10 @@ use skep_rules::{
     message::{self, Kept, Letter, Topic},
     plan::Payload,
     reason::Reason,
+    rejection::Rejection,
     task::Task,
 };
-use skep_store::Range;
+use skep_store::{Position, Range};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{archive, blocking};
@@ -158,11 +165,21 @@ pub(crate) struct ListQuery {
     /// On one topic.
     #[param(value_type = Option<String>)]
     topic: Option<Topic>,
+    /// `dead`: those with a delivery that is a dead letter, with these deliveries.
+    state: Option<Standing>,
     /// Where the page before ended.
     #[param(value_type = Option<String>)]
     after: Option<MessageId>,
     /// At most so many, 100 when absent.
     limit: Option<usize>,
+}
+
+/// Which messages, by what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Standing {
+    /// A delivery has failed for good, and can be redriven.
+    Dead,
 }
 
 /// List the messages that are kept, the newest first. Heartbeats are not.
@@ -176,6 +193,9 @@ pub(crate) async fn list(
     let driver = &shared.driver;
     let filter = Filter::of(driver, query.crew.as_deref(), query.topic)?;
     let (page, position) = blocking(driver, move |driver| {
+        if query.state == Some(Standing::Dead) {
+            return dead(driver, &filter, query.after, limit);
+        }
         let mut range = Range::all();
         range.reverse = true;
         if let Some(after) = query.after {
@@ -204,6 +224,92 @@ pub(crate) async fn list(
     Ok(Json(page))
 }
 
+/// A page of the messages with dead letters, and the position that must be durable before anybody is told.
+fn dead(
+    driver: &Driver,
+    filter: &Filter,
+    after: Option<MessageId>,
+    limit: usize,
+) -> Result<(Page<api::message::Message>, Position), Error> {
+    let (letters, _) = driver.read(|state| {
+        let mut letters: BTreeMap<MessageId, Vec<TaskId>> = BTreeMap::new();
+        for dead in state.dead_messages() {
+            letters.entry(dead.message).or_default().push(dead.delivery);
+        }
+        letters
+    })?;
+    let (mut items, mut next) = (Vec::new(), None);
+    for (id, deliveries) in letters.into_iter().rev() {
+        if after.is_some_and(|after| id >= after) {
+            continue;
+        }
+        let Some(kept) = kept(driver, id)?.filter(|kept| filter.has(&kept.message)) else {
+            continue;
+        };
+        if items.len() == limit {
+            next = items
+                .last()
+                .map(|last: &api::message::Message| last.message_id.to_string());
+            break;
+        }
+        let mut told = Vec::with_capacity(deliveries.len());
+        for id in deliveries {
+            told.extend(archive::fetch(driver, id)?.map(|(task, _)| delivery(task)));
+        }
+        items.push(read(kept, Some(told)));
+    }
+    let ((), position) = driver.read(|_| ())?;
+    Ok((Page { items, next }, position))
+}
+
+/// Send a message anew to every receiver of whom it is a dead letter: each is a message of its own, from whoever sent the first, with all its time.
+#[utoipa::path(post, path = "/v1/messages/{id}/redrive", tag = "messages", params(("id" = String, Path, description = "Id")),
+    responses((status = 201, description = "The new messages, durable", body = Vec<api::message::Message>),
+        (status = 404, description = "It is kept no longer, or its receiver is gone", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is no dead letter, or was redriven already", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn redrive(
+    State(shared): State<Arc<Shared>>,
+    Path(text): Path<String>,
+) -> Answer<(StatusCode, Json<Vec<api::message::Message>>)> {
+    let driver = &shared.driver;
+    let message = id_of(&text)?;
+    kept(driver, message)?.ok_or_else(|| Refusal::not_found(message))?;
+    let (letters, _) = driver.read(|state| {
+        let letters = state.dead_messages().filter(|dead| dead.message == message);
+        letters.map(|dead| dead.delivery).collect::<Vec<_>>()
+    })?;
+    if letters.is_empty() {
+        let message = format!("{message} is no dead letter, or was redriven already");
+        return Err(Rejection::illegal(message, &[]).into());
+    }
+    let (mut sent, mut newest) = (Vec::with_capacity(letters.len()), Position(0));
+    for delivery in letters {
+        let decided = driver.accept(|_, draw, now| {
+            Ok(Command::RedriveMessage {
+                delivery,
+                message,
+                mail: Mail {
+                    message: MessageId::new(draw.uuid(now)?, SHARD),
+                    deliveries: vec![TaskId::new(draw.uuid(now)?, SHARD)],
+                },
+                by: ADMIN.to_owned(),
+            })
+        })?;
+        newest = decided.position;
+        if let Reply::Sent { message, .. } = decided.reply {
+            sent.extend(kept(driver, message)?.map(|kept| read(kept, None)));
+        }
+    }
+    driver.store.wait(newest).await?;
+    Ok((StatusCode::CREATED, Json(sent)))
+}
+
+fn id_of(text: &str) -> Answer<MessageId> {
+    let id = text.parse();
+    id.map_err(|error: skep_rules::id::Error| Refusal::invalid(error.to_string()))
+}
+
 /// Read a message that is kept, and what became of its deliveries.
 #[utoipa::path(get, path = "/v1/messages/{id}", tag = "messages", params(("id" = String, Path, description = "Id")),
     responses((status = 200, body = api::message::Message), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
@@ -212,9 +318,7 @@ pub(crate) async fn show(
     Path(text): Path<String>,
 ) -> Answer<Json<api::message::Message>> {
     let driver = &shared.driver;
-    let id: MessageId = text
-        .parse()
-        .map_err(|error: skep_rules::id::Error| Refusal::invalid(error.to_string()))?;
+    let id = id_of(&text)?;
     let kept = kept(driver, id)?.ok_or_else(|| Refusal::not_found(id))?;
     let mut deliveries = Vec::with_capacity(kept.deliveries.len());
     let (_, mut newest) = driver.read(|_| ())?;
@@ -387,6 +491,7 @@ fn read(kept: Kept, deliveries: Option<Vec<Delivery>>) -> api::message::Message 
         reply_to: letter.reply_to,
         traceparent: letter.traceparent,
         receivers: message.receivers,
+        redrives: message.redrives,
         deliveries,
     }
 }
