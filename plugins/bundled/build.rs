@@ -25,14 +25,17 @@ const KEPT: [&str; 6] = [
 ];
 
 /// What the components are built with: scanners want speed, and nobody steps through a bundled plugin.
-const PROFILE: [(&str, &str); 6] = [
+const PROFILE: [(&str, &str); 5] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
     ("CARGO_PROFILE_RELEASE_LTO", "thin"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
-    ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
-    // Byte searches run 16 bytes at a time; every host that runs components has this on.
-    ("CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS", "-C target-feature=+simd128"),
+    // Byte searches run 16 bytes at a time; every host that runs components has this on. Names are stripped here because the profile's own word for it
+    // does not reach a package that has a profile of its own.
+    (
+        "CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS",
+        "-C target-feature=+simd128 -C strip=symbols",
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use cel::{
-    Context, ExecutionError, Program,
+    Context, ExecutionError,
     common::ast::{Expr, IdedExpr},
+    parser::PrattParser,
 };
 use serde_json::Value;
 use skep_sdk::Failure;
@@ -14,12 +15,14 @@ use crate::{
     remark::{Remarks, shown},
 };
 
-/// The most expressions of one check, and the most bytes of one. The parser has its own bound of how deep they nest.
+/// The most expressions of one check, and the most bytes of one.
 const MOST: usize = 64;
 const MOST_BYTES: usize = 4096;
+/// How deep an expression nests at most: each level takes some of the guest's stack.
+const MOST_DEPTH: u16 = 48;
 
 /// What outputs are held against, read.
-pub(crate) struct Expressions<'a>(Vec<(&'a str, Program)>);
+pub(crate) struct Expressions<'a>(Vec<(&'a str, IdedExpr)>);
 
 impl<'a> Expressions<'a> {
     /// Fails where one of them is none, with its place.
@@ -35,15 +38,18 @@ impl<'a> Expressions<'a> {
             if source.len() > MOST_BYTES {
                 return Err(wrong(format!("it has {} bytes (at most {MOST_BYTES})", source.len())));
             }
-            let program = Program::compile(source).map_err(|errors| {
-                wrong(match errors.errors.first() {
-                    // The parser says this in the words of its own insides.
-                    Some(error) if error.msg.contains("ecursion limit") => "it nests too deep".to_owned(),
-                    Some(error) => format!("line {}, column {}: {}", error.pos.0, error.pos.1, error.msg),
-                    None => "it is no expression".to_owned(),
-                })
-            })?;
-            Ok((source.as_str(), program))
+            let expression = PrattParser::new()
+                .max_recursion_depth(MOST_DEPTH)
+                .parse(source)
+                .map_err(|errors| {
+                    wrong(match errors.errors.first() {
+                        // The parser says this in the words of its own insides.
+                        Some(error) if error.msg.contains("ecursion limit") => "it nests too deep".to_owned(),
+                        Some(error) => format!("line {}, column {}: {}", error.pos.0, error.pos.1, error.msg),
+                        None => "it is no expression".to_owned(),
+                    })
+                })?;
+            Ok((source.as_str(), expression))
         };
         sources
             .iter()
@@ -59,8 +65,8 @@ impl<'a> Expressions<'a> {
         for (name, value) in known {
             context.add_variable_from_value(*name, value_of(value));
         }
-        for (index, (source, program)) in self.0.iter().enumerate() {
-            let found = match program.execute(&context) {
+        for (index, (source, expression)) in self.0.iter().enumerate() {
+            let found = match cel::Value::resolve(expression, &context) {
                 Ok(cel::Value::Bool(true)) => continue,
                 Ok(value) => match value.json() {
                     Ok(value) => format!("is {}", shown(&value)),
@@ -74,7 +80,7 @@ impl<'a> Expressions<'a> {
                 Err(error) => format!("has no value: {}", words(&error)),
             };
             let mut places = BTreeSet::new();
-            gather(program.expression(), &mut places);
+            gather(expression, &mut places);
             let values: Vec<String> = places.iter().filter_map(|place| place.told(known)).collect();
             let values = match values.as_slice() {
                 [] => String::new(),

@@ -206,9 +206,14 @@ fn hostile_checks_end() {
     let pattern = json!({"schema": {"pattern": "^(a+)+$"}});
     assert!(!remark(check(&pattern, &json!(format!("{}!", "a".repeat(50_000))))).is_empty());
 
-    let parentheses = format!("{}true{}", "(".repeat(1_000), ")".repeat(1_000));
-    let message = failure(check(&json!({"expressions": [parentheses]}), &json!(1)));
-    assert_eq!(message, "/$check/expressions/0 of the input: it nests too deep");
+    for (open, close) in [("[", "]"), ("size([", "])"), ("{1: ", "}"), ("true ? false : (", ")")] {
+        let deep = format!("{}true{}", open.repeat(200), close.repeat(200));
+        let message = failure(check(&json!({"expressions": [deep]}), &json!(1)));
+        assert_eq!(
+            message, "/$check/expressions/0 of the input: it nests too deep",
+            "{open}"
+        );
+    }
 }
 
 #[test]
