@@ -209,8 +209,8 @@ fn accepts(takes: &Value, gives: &Value, at: &str) -> Result<(), String> {
         return Err(place(at, "there may be something, and must be nothing".to_owned()));
     }
     if let Some(values) = listed(gives) {
-        let possible = values.into_iter().filter(|value| allows(gives, value, at).is_ok());
-        return possible.map(|value| allows(takes, value, at)).collect();
+        let mut possible = values.into_iter().filter(|value| allows(gives, value, at).is_ok());
+        return possible.try_for_each(|value| allows(takes, value, at));
     }
     if listed(takes).is_some() {
         return Err(place(at, "it may be something else than is listed".to_owned()));
@@ -266,17 +266,15 @@ fn allows(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     match value {
         Value::Array(items) => {
             let of = keyword(schema, "items").unwrap_or(&Value::Bool(true));
-            let each = (0..).zip(items);
-            each.map(|(index, item): (usize, _)| allows(of, item, &format!("{at}/{index}")))
-                .collect()
+            let mut each = (0..).zip(items);
+            each.try_for_each(|(index, item): (usize, _)| allows(of, item, &format!("{at}/{index}")))
         }
         Value::Object(fields) => {
             if let Some(name) = required(schema).find(|name| !fields.contains_key(*name)) {
                 return Err(place(at, format!("`{name}` is missing")));
             }
-            let each = fields.iter();
-            each.map(|(name, field)| allows(property(schema, name), field, &format!("{at}/{name}")))
-                .collect()
+            let mut each = fields.iter();
+            each.try_for_each(|(name, field)| allows(property(schema, name), field, &format!("{at}/{name}")))
         }
         _ => Ok(()),
     }

@@ -297,7 +297,8 @@ fn altered(nodes: &[(&str, &[&str])], alter: impl FnOnce(&mut Plan)) -> Plan {
 
 #[test]
 fn a_planner_names_the_note_of_every_node() {
-    let cases: [(&str, fn(&mut Plan), Option<&str>); 4] = [
+    type Case = (&'static str, fn(&mut Plan), Option<&'static str>);
+    let cases: [Case; 4] = [
         (
             "each",
             |plan| plan.nodes.iter_mut().for_each(|node| node.note = Some("a.md".into())),
