@@ -486,7 +486,7 @@ fn run(case: &Case, seed: u64, dies: Option<Dies>) -> (Outcome, u64, u64) {
     });
     let options = Options {
         compiler: Compiler::InProcess,
-        cache_dir: cache().to_owned(),
+        cache_dir: cache(case.component).to_owned(),
         cache_key: [7; 32],
         workspaces: directory.path().join("workspaces"),
         slots: 16,
@@ -565,10 +565,12 @@ fn heard(noted: &[u8]) -> Vec<u8> {
     heard.join("\n").into_bytes()
 }
 
-/// One directory of compiled code for all runs.
-fn cache() -> &'static std::path::Path {
-    static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    CACHE.get_or_init(crate::harness::directory).path()
+/// One directory of compiled code for all runs of a component: a runner that starts clears away what another is about to put there.
+fn cache(component: &[u8]) -> &'static std::path::Path {
+    static PROGRAMS: OnceLock<tempfile::TempDir> = OnceLock::new();
+    static OTHERS: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let cache = if component == PROGRAM { &PROGRAMS } else { &OTHERS };
+    cache.get_or_init(crate::harness::directory).path()
 }
 
 /// Installs the guest, assembles a crew and submits the first task; nothing of it is forgotten by later crashes.

@@ -337,6 +337,10 @@ impl World {
                 .and_then(|key| self.disk.row(Table::Replaced, &key))
                 .map(|row| minicbor::decode(&row).unwrap()),
             page: needs.page.map(|page| self.disk.page(&page)).unwrap_or_default(),
+            message: needs
+                .message
+                .and_then(|id| self.disk.row(Table::Messages, &id.to_bytes()))
+                .map(|row| minicbor::decode(&row).unwrap()),
             approval: needs
                 .approval
                 .and_then(|id| self.disk.row(Table::Approvals, &id.to_bytes()))
