@@ -159,6 +159,8 @@ impl Journal {
             timeouts: Default::default(),
             on_failure: Default::default(),
             approval: None,
+            parts: None,
+            budget: None,
         }
     }
 

@@ -123,6 +123,7 @@ pub(crate) fn view(input: &Value) -> TaskView {
         began: Time(0),
         records: true,
         deadline: None,
+        fuel: None,
     }
 }
 

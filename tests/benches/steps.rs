@@ -207,6 +207,7 @@ pub(crate) fn replay() -> Vec<Value> {
             began: Time(0),
             records: true,
             deadline: None,
+            fuel: None,
         };
         let (ended, took) = time(|| runtime.block_on(agent.attempt(&control, Call::Execute, view, recorded)));
         assert!(matches!(ended.end, End::Finished(_)), "{:?}", ended.end);

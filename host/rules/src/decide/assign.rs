@@ -35,11 +35,14 @@ impl Decision<'_> {
     fn assign_in(&mut self, crew: CrewId, ended: &mut bool) -> bool {
         let lone = self.state.lone_checker(crew);
         // What is for an agent that is busy waits for it: there may be a thousand such queues, and each decision comes by here.
-        let is_busy = |agent: AgentId| {
-            let phase = self.state.agent(agent).map(|agent| agent.phase);
-            phase.is_some_and(|phase| phase.may_serve() && phase != Phase::Ready)
+        let waits = |need: &Need| {
+            let only = need.agent.and_then(|only| self.state.agent(only));
+            only.is_some_and(|agent| {
+                let is_busy = agent.phase.may_serve() && agent.phase != Phase::Ready;
+                is_busy && admits(need, agent.id, lone) && self.state.member_for(crew, need, agent).is_some()
+            })
         };
-        let mut heads = self.state.index.heads(crew, |need| !need.agent.is_some_and(is_busy));
+        let mut heads = self.state.index.heads(crew, |need| !waits(need));
         heads.sort_unstable_by_key(|head| head.order);
         let hopeless: Vec<(Head, String)> = heads
             .iter()

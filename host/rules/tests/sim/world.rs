@@ -317,8 +317,6 @@ impl World {
     pub(crate) fn submit(&mut self, command: Command) -> Result<Reply, Rejection> {
         let needs = command.needs(self.shard.state());
         let facts = Facts {
-            // Nobody redrives a message here.
-            message: None,
             idempotency: needs
                 .idempotency
                 .and_then(|key| self.disk.row(Table::Idempotency, key.as_bytes()))
