@@ -65,8 +65,8 @@ impl Luck {
     }
 
     /// A random graph: mostly one without cycles, sometimes with.
-    fn plan(&mut self, notes: &[Note]) -> Plan {
-        let len = self.below(8) + 1;
+    fn plan(&mut self, notes: &[Note], most: u64) -> Plan {
+        let len = self.below(most) + 1;
         let integrates = self.percent(50).then(|| len - 1);
         let loose = self.percent(4);
         let lanes = self.percent(30);
@@ -96,7 +96,7 @@ impl Luck {
                 optional: self.percent(25),
                 integrates: integrates == Some(at),
                 max_retries: self.percent(50).then(|| u32::try_from(self.below(3)).unwrap()),
-                plan: self.percent(4),
+                plan: self.percent(1),
                 lane: (lanes && self.percent(50)).then(|| "lane".parse().unwrap()),
                 priority: self.percent(10).then(|| *self.pick(&Priority::ALL).unwrap()),
                 approval: self
@@ -115,13 +115,13 @@ impl Luck {
         }
     }
 
-    /// A plan that a person gives: one that hangs together, some of it split further.
+    /// A plan that a person gives: one that hangs together, some of it split further. Small, because it may be carried out many times over.
     pub(crate) fn given(&mut self) -> Plan {
         loop {
-            let mut plan = self.plan(&[]);
+            let mut plan = self.plan(&[], 4);
             for at in 0..plan.nodes.len() {
-                if self.percent(10) {
-                    let parts = self.plan(&[]);
+                if self.percent(5) {
+                    let parts = self.plan(&[], 2);
                     let node = plan.nodes.get_mut(at).unwrap();
                     (node.plan, node.parts) = (false, Some(parts));
                 }
@@ -213,11 +213,11 @@ impl Luck {
             return self.misfortune();
         }
         match call {
-            Call::Plan { notes } => End::Finished(Outcome::Plan(self.plan(notes))),
+            Call::Plan { notes } => End::Finished(Outcome::Plan(self.plan(notes, 6))),
             Call::Sequence { plan } => End::Finished(Outcome::Plan(self.sequenced(plan.as_ref().clone()))),
             Call::Check { .. } if self.percent(75) => End::Finished(Outcome::Accepted),
             Call::Check { .. } => End::Finished(Outcome::Rejected("look again".into())),
-            Call::Execute if self.percent(8) => End::Finished(Outcome::Plan(self.plan(&[]))),
+            Call::Execute if self.percent(6) => End::Finished(Outcome::Plan(self.plan(&[], 6))),
             Call::Receive { .. } if self.percent(15) => End::Finished(Outcome::Failed {
                 message: "it was not understood".into(),
                 retry: Retry::Later,

@@ -1161,7 +1161,7 @@ impl World {
             },
             plan,
             notes: if plan { vec![note()] } else { vec![] },
-            parts: (!plan && self.luck.percent(12)).then(|| self.luck.given()),
+            parts: (!plan && self.luck.percent(6)).then(|| self.luck.given()),
             budget: self.luck.percent(10).then(|| Fuel(1 + self.luck.below(8_000_000))),
             check: self.luck.percent(30),
             max_retries: self
