@@ -66,6 +66,9 @@ pub const MAX_SLOTS: usize = 16;
 pub const MAX_SCHEMA_BYTES: usize = 4 << 10;
 /// How deep one nests: it is walked by recursion.
 pub const MAX_SCHEMA_DEPTH: usize = 16;
+/// Comparisons for all slots of one plan, and for one output: some tens of milliseconds, during which the shard does nothing else. An output of the size of
+/// a payload has fewer values.
+pub const MAX_SCHEMA_STEPS: usize = 200_000;
 /// Roles of one agent or task.
 pub const MAX_ROLES: usize = 16;
 /// Labels of a task.

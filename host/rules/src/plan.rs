@@ -15,7 +15,7 @@ use crate::{
     },
     priority::Priority,
     quantity::Millis,
-    schema::Schema,
+    schema::{Schema, Steps},
 };
 
 /// A blob of a crew.
@@ -291,6 +291,7 @@ impl Plan {
                 return Err(Error::TwoOutputs(first.clone(), node.name.clone()));
             }
         }
+        let mut steps = Steps::default();
         let mut waits = vec![BTreeSet::new(); self.nodes.len()];
         for (node, waits) in self.nodes.iter().zip(&mut waits) {
             for dependency in node.waits_for() {
@@ -305,7 +306,7 @@ impl Plan {
             }
             for slot in &node.slots {
                 let from = index.get(&slot.node).and_then(|at| self.nodes.get(at.index()));
-                from.map_or(Ok(()), |from| node.fits(slot, from))?;
+                from.map_or(Ok(()), |from| node.fits(slot, from, &mut steps))?;
             }
         }
         let sorted = petgraph::algo::toposort(&graph, None)
@@ -531,7 +532,7 @@ impl Node {
     }
 
     /// Whether what another node promises is what a slot takes.
-    fn fits(&self, slot: &Slot, from: &Node) -> Result<(), Error> {
+    fn fits(&self, slot: &Slot, from: &Node, steps: &mut Steps) -> Result<(), Error> {
         let (field, node) = (&slot.field, &from.name);
         match (&slot.schema, &from.output) {
             (None, _) => Ok(()),
@@ -539,7 +540,7 @@ impl Node {
                 "its slot `{field}` has a schema, and `{node}` promises nothing of its output (`output`)"
             ))),
             (Some(takes), Some(gives)) => {
-                let why = takes.accepts(gives);
+                let why = takes.accepts(gives, steps);
                 why.map_err(|why| {
                     self.refuse(format!(
                         "its slot `{field}` does not take the output of `{node}`: {why}"

@@ -1,13 +1,13 @@
 //! What an output will be and what an input takes: a part of JSON Schema 2020-12 that is small enough for one question to be answered always, and
 //! without running anything: whether everything that one schema allows is allowed by another. A schema that says more is refused.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::limits::{MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH};
+use crate::limits::{MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_STEPS};
 
 /// A schema of which every keyword is understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,17 +43,37 @@ impl Schema {
     /// Whether everything that another schema allows is allowed by this one. What cannot be shown is refused.
     ///
     /// # Errors
-    /// Something that the other allows and this one does not, and where.
-    pub fn accepts(&self, other: &Schema) -> Result<(), String> {
-        accepts(&self.0, &other.0, "")
+    /// Something that the other allows and this one does not, and where; or that `steps` are used up, of which every comparison takes some.
+    pub fn accepts(&self, other: &Schema, steps: &mut Steps) -> Result<(), String> {
+        accepts(&self.0, &other.0, "", steps)
     }
 
     /// Whether it allows a value.
     ///
     /// # Errors
-    /// What it does not allow, and where.
+    /// What it does not allow, and where; or that there is too much to look at.
     pub fn allows(&self, value: &Value) -> Result<(), String> {
-        allows(&self.0, value, "")
+        allows(&self.0, value, "", &mut Steps::default())
+    }
+}
+
+/// Comparisons that may still be made: agents write schemas and outputs, and others wait while they are held against each other.
+#[derive(Debug)]
+pub struct Steps(usize);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Steps(MAX_SCHEMA_STEPS)
+    }
+}
+
+impl Steps {
+    fn take(&mut self, steps: usize) -> Result<(), String> {
+        let left = self.0.checked_sub(steps);
+        // Once used up they stay so: what was not told is not to be taken for a no.
+        self.0 = left.unwrap_or(0);
+        left.map(drop)
+            .ok_or_else(|| format!("it takes more than {MAX_SCHEMA_STEPS} comparisons to tell; say less of it"))
     }
 }
 
@@ -201,7 +221,8 @@ fn others(schema: &Value) -> &Value {
     keyword(schema, "additionalProperties").unwrap_or(&Value::Bool(true))
 }
 
-fn accepts(takes: &Value, gives: &Value, at: &str) -> Result<(), String> {
+fn accepts(takes: &Value, gives: &Value, at: &str, steps: &mut Steps) -> Result<(), String> {
+    steps.take(1)?;
     if *takes == Value::Bool(true) || *gives == Value::Bool(false) {
         return Ok(());
     }
@@ -209,8 +230,12 @@ fn accepts(takes: &Value, gives: &Value, at: &str) -> Result<(), String> {
         return Err(place(at, "there may be something, and must be nothing".to_owned()));
     }
     if let Some(values) = listed(gives) {
-        let mut possible = values.into_iter().filter(|value| allows(gives, value, at).is_ok());
-        return possible.try_for_each(|value| allows(takes, value, at));
+        for value in values {
+            if allows(gives, value, at, steps).is_ok() {
+                allows(takes, value, at, steps)?;
+            }
+        }
+        return steps.take(1);
     }
     if listed(takes).is_some() {
         return Err(place(at, "it may be something else than is listed".to_owned()));
@@ -226,22 +251,29 @@ fn accepts(takes: &Value, gives: &Value, at: &str) -> Result<(), String> {
         && let Some(takes) = keyword(takes, "items")
     {
         let gives = keyword(gives, "items").unwrap_or(&Value::Bool(true));
-        accepts(takes, gives, &format!("{at}/*"))?;
+        accepts(takes, gives, &format!("{at}/*"), steps)?;
     }
     if may.contains(&"object") {
         if let Some(name) = required(takes).find(|name| !required(gives).any(|given| given == *name)) {
             return Err(place(at, format!("`{name}` may be missing")));
         }
-        let own = [takes, gives].into_iter().filter_map(properties).flatten();
-        for (name, _) in own {
-            accepts(property(takes, name), property(gives, name), &format!("{at}/{name}"))?;
+        let own = [takes, gives].into_iter().filter_map(properties);
+        let names: BTreeSet<&String> = own.flat_map(Map::keys).collect();
+        for name in names {
+            accepts(
+                property(takes, name),
+                property(gives, name),
+                &format!("{at}/{name}"),
+                steps,
+            )?;
         }
-        accepts(others(takes), others(gives), &format!("{at}/*"))?;
+        accepts(others(takes), others(gives), &format!("{at}/*"), steps)?;
     }
     Ok(())
 }
 
-fn allows(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+fn allows(schema: &Value, value: &Value, at: &str, steps: &mut Steps) -> Result<(), String> {
+    steps.take(1)?;
     match schema {
         Value::Bool(true) => return Ok(()),
         Value::Bool(false) => return Err(place(at, "there must be nothing".to_owned())),
@@ -260,21 +292,23 @@ fn allows(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     if !must.contains(&own) {
         return Err(place(at, format!("it is {own}, and must be {}", must.join(" or "))));
     }
-    if listed(schema).is_some_and(|values| !values.contains(&value)) {
+    let values = listed(schema);
+    steps.take(values.as_ref().map_or(0, Vec::len))?;
+    if values.is_some_and(|values| !values.contains(&value)) {
         return Err(place(at, "it is none of the values that are listed".to_owned()));
     }
     match value {
         Value::Array(items) => {
             let of = keyword(schema, "items").unwrap_or(&Value::Bool(true));
             let mut each = (0..).zip(items);
-            each.try_for_each(|(index, item): (usize, _)| allows(of, item, &format!("{at}/{index}")))
+            each.try_for_each(|(index, item): (usize, _)| allows(of, item, &format!("{at}/{index}"), steps))
         }
         Value::Object(fields) => {
             if let Some(name) = required(schema).find(|name| !fields.contains_key(*name)) {
                 return Err(place(at, format!("`{name}` is missing")));
             }
             let mut each = fields.iter();
-            each.try_for_each(|(name, field)| allows(property(schema, name), field, &format!("{at}/{name}")))
+            each.try_for_each(|(name, field)| allows(property(schema, name), field, &format!("{at}/{name}"), steps))
         }
         _ => Ok(()),
     }
@@ -377,8 +411,30 @@ mod tests {
             ),
         ];
         for (takes, gives, expected) in cases {
-            assert_eq!(schema(takes).accepts(&schema(gives)).unwrap_err(), expected);
+            assert_eq!(
+                schema(takes)
+                    .accepts(&schema(gives), &mut Steps::default())
+                    .unwrap_err(),
+                expected
+            );
         }
+    }
+
+    #[test]
+    fn what_takes_too_long_to_tell_is_refused() {
+        let many: Vec<u32> = (0..900).collect();
+        let of = schema(json!({"type": "array", "items": {"enum": many}}));
+        assert!(of.allows(&json!(vec![899; 100])).is_ok());
+        let refused = of.allows(&json!(vec![899; 100_000])).unwrap_err();
+        assert!(refused.contains("comparisons"), "{refused}");
+        // Named on both sides, a property is compared once: as deep as may be, that is no more than its depth.
+        let deep = (2..MAX_SCHEMA_DEPTH).fold(
+            json!({"type": "null"}),
+            |inner, _| json!({"type": "object", "properties": {"a": inner}}),
+        );
+        let (deep, mut steps) = (schema(deep), Steps::default());
+        assert_eq!(deep.accepts(&deep, &mut steps), Ok(()));
+        assert!(steps.0 > MAX_SCHEMA_STEPS - 100, "{steps:?}");
     }
 
     fn values() -> impl Strategy<Value = Value> {
@@ -424,10 +480,10 @@ mod tests {
         #[test]
         fn what_fits_never_surprises(takes in schemas(), gives in schemas(), value in values()) {
             let (takes, gives) = (schema(takes), schema(gives));
-            if takes.accepts(&gives).is_ok() && gives.allows(&value).is_ok() {
+            if takes.accepts(&gives, &mut Steps::default()).is_ok() && gives.allows(&value).is_ok() {
                 prop_assert_eq!(takes.allows(&value), Ok(()));
             }
-            prop_assert_eq!(gives.accepts(&gives), Ok(()));
+            prop_assert_eq!(gives.accepts(&gives, &mut Steps::default()), Ok(()));
             let read: Schema = minicbor::decode(&crate::state::encode(&gives)).unwrap();
             prop_assert_eq!(read, gives);
         }

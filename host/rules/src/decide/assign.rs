@@ -77,7 +77,7 @@ impl Decision<'_> {
                 self.expire(task);
                 *ended = true;
             } else {
-                self.lease(task, agent);
+                *ended |= !self.lease(task, agent);
             }
             let Some(head) = heads.get_mut(at) else {
                 break;
@@ -153,10 +153,10 @@ impl Decision<'_> {
         (is_free && serves && admits(need, agent.id, lone)).then_some(agent.id)
     }
 
-    /// Gives a task to an agent.
-    fn lease(&mut self, id: TaskId, agent: AgentId) {
+    /// Gives a task to an agent; false where the task has ended instead.
+    fn lease(&mut self, id: TaskId, agent: AgentId) -> bool {
         let (Some(task), Some(agent)) = (self.state.task(id), self.state.agent(agent)) else {
-            return;
+            return true;
         };
         let lease = Lease {
             task: id,
@@ -174,10 +174,17 @@ impl Decision<'_> {
         let received = task.delivery.as_ref().map(|delivery| self.receive(delivery));
         let Some(call) = received.unwrap_or_else(|| Some(call(task))) else {
             let failure = Failure::new(Reason::HostFault, "its message is not there");
-            return self.move_task(id, Change::Failed(Cause::Own(failure)));
+            self.move_task(id, Change::Failed(Cause::Own(failure)));
+            return false;
         };
         let recorded = task.steps;
         let view = self.view(task);
+        if !view.input.fits() {
+            let message = "the outputs in its slots make an input larger than 256 KiB; have them stored as artifacts";
+            let failure = Failure::new(Reason::InvalidInput, message);
+            self.move_task(id, Change::Failed(Cause::Own(failure)));
+            return false;
+        }
         let checks = held.export == Export::Checker;
         let begins = recorded == 0 && !checks;
         let held = Held {
@@ -191,6 +198,7 @@ impl Decision<'_> {
             task: view,
             recorded: if checks { 0 } else { recorded },
         });
+        true
     }
 
     /// Whether somebody who could take a task of this need was quarantined: then a person decides what becomes of it.

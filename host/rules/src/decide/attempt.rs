@@ -204,7 +204,11 @@ impl Decision<'_> {
         let is_draft = called == Some(Export::Planner) && self.can_serve(task.crew, &sequencer).is_ok();
         match refused.or_else(|| plan.check().err().filter(|_| is_draft)) {
             Some(error) => self.refuse_plan(task, Refusal::Plan(error.to_string())),
-            None if is_draft => self.move_task(task.id, Change::Drafted(Box::new(plan))),
+            // It is journaled whole.
+            None if is_draft => match encode(&plan).len() {
+                0..=MAX_DECISION_BYTES => self.move_task(task.id, Change::Drafted(Box::new(plan))),
+                bytes => self.refuse_plan(task, too_large(bytes)),
+            },
             None => match self.children(task, plan, ids) {
                 Ok(children) => self.split(task.id, children),
                 Err(refusal) => self.refuse_plan(task, refusal),
@@ -320,9 +324,7 @@ impl Decision<'_> {
             children.push(child);
         }
         if bytes > MAX_DECISION_BYTES {
-            return Err(Refusal::Plan(format!(
-                "its tasks have {bytes} bytes, at most {MAX_DECISION_BYTES}; put large inputs in artifacts"
-            )));
+            return Err(too_large(bytes));
         }
         Ok(children)
     }
@@ -407,6 +409,12 @@ impl Decision<'_> {
             Change::Completed(source)
         }
     }
+}
+
+fn too_large(bytes: usize) -> Refusal {
+    Refusal::Plan(format!(
+        "its tasks have {bytes} bytes, at most {MAX_DECISION_BYTES}; put large inputs in artifacts"
+    ))
 }
 
 /// Whether a result is what its task may give.

@@ -707,3 +707,48 @@ fn a_crew_has_people_approve_what_its_plans_say_nothing_of() {
     let points = |task| bench.record(task).points.unwrap();
     assert_ne!(points(a).after, points(anybody).after);
 }
+
+#[test]
+fn a_plan_that_does_not_fit_in_a_frame_is_no_draft() {
+    let mut bench = orderly();
+    let id = bench.task(|task| task.plan = true);
+    let heavy = altered(&[("a", &[]), ("b", &[]), ("c", &[])], |plan| {
+        plan.nodes
+            .iter_mut()
+            .for_each(|node| node.input = Payload::Inline(vec![0; 200 << 10]));
+    });
+    bench.end(id, End::Finished(Outcome::Plan(heavy)));
+    let failure = bench.record(id).failure.unwrap();
+    assert!(
+        failure.message.contains("put large inputs in artifacts"),
+        "{}",
+        failure.message
+    );
+}
+
+#[test]
+fn outputs_that_make_an_input_too_large_end_the_task() {
+    let mut bench = Bench::new();
+    let id = bench.task(|task| {
+        task.parts = Some(altered(&[("a", &[]), ("b", &[]), ("c", &[])], |plan| {
+            let slot = |node: &str| Slot {
+                field: node.into(),
+                node: node.parse().unwrap(),
+                schema: None,
+            };
+            plan.nodes[2].input = text("");
+            plan.nodes[2].slots = vec![slot("a"), slot("b")];
+        }));
+    });
+    let large = || End::Finished(Outcome::Done(text(&"x".repeat(150 << 10))));
+    for name in ["a", "b"] {
+        let part = bench.child(id, name);
+        bench.end(part, large());
+    }
+    let failure = bench.record(bench.child(id, "c")).failure.unwrap();
+    assert_eq!(
+        (bench.is(id), failure.reason),
+        (TaskState::Failed, Reason::InvalidInput)
+    );
+    assert!(failure.message.contains("larger than 256 KiB"), "{}", failure.message);
+}

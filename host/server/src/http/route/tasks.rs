@@ -19,7 +19,7 @@ use skep_rules::{
     decide::Reply,
     id::{AgentId, ApprovalId, CrewId, Digest, PluginName, TaskId},
     lifecycle::Request,
-    limits::{MAX_LOG_PAGE, MAX_SUBMISSION},
+    limits::{MAX_BODY_BYTES, MAX_LOG_PAGE, MAX_SUBMISSION},
     plan::Payload,
     quantity::Time,
     reason::Reason,
@@ -479,8 +479,22 @@ pub(crate) async fn export_tree(
     let id = archive::resolve(driver, &text).await?;
     let (tasks, position) = blocking(driver, move |driver| archive::records(driver, id)).await?;
     driver.store.wait(position).await?;
+    let bytes: usize = tasks.values().map(|task| inline_bytes(&task.input)).sum();
+    if bytes > MAX_BODY_BYTES {
+        let message = format!(
+            "its inputs have {bytes} bytes, and a submission takes {MAX_BODY_BYTES}: inputs that are artifacts are told by reference"
+        );
+        return Err(Rejection::new(Reason::BodyLimit, message).into());
+    }
     let export = plans::export(&tasks, id).ok_or_else(|| Refusal::not_found(id))?;
     Ok(Json(export))
+}
+
+fn inline_bytes(payload: &Payload) -> usize {
+    match payload {
+        Payload::Inline(bytes) => bytes.len(),
+        Payload::Artifact(_) => 0,
+    }
 }
 
 /// Which attempts.
