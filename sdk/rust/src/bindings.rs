@@ -14,112 +14,41 @@ pub mod imports {
     });
 }
 
-/// The export `executor`.
-pub mod executor_agent {
-    wit_bindgen::generate!({
-        world: "executor-agent",
-        path: "wit",
-        with: {
-            "skep:agent/types@0.1.0": super::imports::skep::agent::types,
-            "skep:agent/log@0.1.0": super::imports::skep::agent::log,
-            "skep:agent/heartbeat@0.1.0": super::imports::skep::agent::heartbeat,
-            "skep:agent/context@0.1.0": super::imports::skep::agent::context,
-            "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
-            "skep:agent/state@0.1.0": super::imports::skep::agent::state,
-            "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
-            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
-        },
-        additional_derives: [PartialEq],
-        pub_export_macro: true,
-        export_macro_name: "export_executor",
-        default_bindings_module: "skep_sdk::bindings::executor_agent",
-    });
+macro_rules! agents {
+    ($($(#[$doc:meta])* $name:ident $world:literal $export:literal $module:literal;)*) => {$(
+        $(#[$doc])*
+        pub mod $name {
+            wit_bindgen::generate!({
+                world: $world,
+                path: "wit",
+                with: {
+                    "skep:agent/types@0.1.0": super::imports::skep::agent::types,
+                    "skep:agent/log@0.1.0": super::imports::skep::agent::log,
+                    "skep:agent/heartbeat@0.1.0": super::imports::skep::agent::heartbeat,
+                    "skep:agent/context@0.1.0": super::imports::skep::agent::context,
+                    "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
+                    "skep:agent/state@0.1.0": super::imports::skep::agent::state,
+                    "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
+                    "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
+                },
+                additional_derives: [PartialEq],
+                pub_export_macro: true,
+                export_macro_name: $export,
+                default_bindings_module: $module,
+            });
+        }
+    )*};
 }
 
-/// The export `planner`.
-pub mod planner_agent {
-    wit_bindgen::generate!({
-        world: "planner-agent",
-        path: "wit",
-        with: {
-            "skep:agent/types@0.1.0": super::imports::skep::agent::types,
-            "skep:agent/log@0.1.0": super::imports::skep::agent::log,
-            "skep:agent/heartbeat@0.1.0": super::imports::skep::agent::heartbeat,
-            "skep:agent/context@0.1.0": super::imports::skep::agent::context,
-            "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
-            "skep:agent/state@0.1.0": super::imports::skep::agent::state,
-            "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
-            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
-        },
-        additional_derives: [PartialEq],
-        pub_export_macro: true,
-        export_macro_name: "export_planner",
-        default_bindings_module: "skep_sdk::bindings::planner_agent",
-    });
-}
-
-/// The export `sequencer`.
-pub mod sequencer_agent {
-    wit_bindgen::generate!({
-        world: "sequencer-agent",
-        path: "wit",
-        with: {
-            "skep:agent/types@0.1.0": super::imports::skep::agent::types,
-            "skep:agent/log@0.1.0": super::imports::skep::agent::log,
-            "skep:agent/heartbeat@0.1.0": super::imports::skep::agent::heartbeat,
-            "skep:agent/context@0.1.0": super::imports::skep::agent::context,
-            "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
-            "skep:agent/state@0.1.0": super::imports::skep::agent::state,
-            "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
-            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
-        },
-        additional_derives: [PartialEq],
-        pub_export_macro: true,
-        export_macro_name: "export_sequencer",
-        default_bindings_module: "skep_sdk::bindings::sequencer_agent",
-    });
-}
-
-/// The export `checker`.
-pub mod checker_agent {
-    wit_bindgen::generate!({
-        world: "checker-agent",
-        path: "wit",
-        with: {
-            "skep:agent/types@0.1.0": super::imports::skep::agent::types,
-            "skep:agent/log@0.1.0": super::imports::skep::agent::log,
-            "skep:agent/heartbeat@0.1.0": super::imports::skep::agent::heartbeat,
-            "skep:agent/context@0.1.0": super::imports::skep::agent::context,
-            "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
-            "skep:agent/state@0.1.0": super::imports::skep::agent::state,
-            "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
-            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
-        },
-        additional_derives: [PartialEq],
-        pub_export_macro: true,
-        export_macro_name: "export_checker",
-        default_bindings_module: "skep_sdk::bindings::checker_agent",
-    });
-}
-
-/// The export `mailbox`.
-pub mod mailbox_agent {
-    wit_bindgen::generate!({
-        world: "mailbox-agent",
-        path: "wit",
-        with: {
-            "skep:agent/types@0.1.0": super::imports::skep::agent::types,
-            "skep:agent/log@0.1.0": super::imports::skep::agent::log,
-            "skep:agent/heartbeat@0.1.0": super::imports::skep::agent::heartbeat,
-            "skep:agent/context@0.1.0": super::imports::skep::agent::context,
-            "skep:agent/artifacts@0.1.0": super::imports::skep::agent::artifacts,
-            "skep:agent/state@0.1.0": super::imports::skep::agent::state,
-            "skep:agent/tasks@0.1.0": super::imports::skep::agent::tasks,
-            "skep:agent/messages@0.1.0": super::imports::skep::agent::messages,
-        },
-        additional_derives: [PartialEq],
-        pub_export_macro: true,
-        export_macro_name: "export_mailbox",
-        default_bindings_module: "skep_sdk::bindings::mailbox_agent",
-    });
+agents! {
+    /// The export `executor`.
+    executor_agent "executor-agent" "export_executor" "skep_sdk::bindings::executor_agent";
+    /// The export `planner`.
+    planner_agent "planner-agent" "export_planner" "skep_sdk::bindings::planner_agent";
+    /// The export `sequencer`.
+    sequencer_agent "sequencer-agent" "export_sequencer" "skep_sdk::bindings::sequencer_agent";
+    /// The export `checker`.
+    checker_agent "checker-agent" "export_checker" "skep_sdk::bindings::checker_agent";
+    /// The export `mailbox`.
+    mailbox_agent "mailbox-agent" "export_mailbox" "skep_sdk::bindings::mailbox_agent";
 }
