@@ -17,7 +17,8 @@ pub(crate) fn logs() -> Vec<Value> {
     host.crew("spin", LIMITS, "", "limits = { fuel = \"1T\" }");
     // 4 KB are 120 lines; a call takes some microseconds.
     let text = "0123456789 0123456789 0123456789\n".repeat(120);
-    let flood = json!({"stream": "stdout", "text": text, "times": 1_000_000_000_u64});
+    // Well above the hundred thousand lines a second that are asked for, and below the host calls at which a flood is stopped.
+    let flood = json!({"stream": "stdout", "text": text, "times": 1_000_000_000_u64, "turns": 50_000});
     let (mut beside_spin, mut beside_flood) = (Vec::new(), Vec::new());
     tasks(&host, TASKS);
     for _ in 0..ROUNDS {
@@ -44,7 +45,8 @@ fn beside(host: &Host, crew: &str, input: &Value, count: usize) -> Vec<Duration>
         assert!(start.elapsed() < Duration::from_secs(60), "it does not begin");
     }
     let took = tasks(host, count);
-    assert_eq!(host.get(&path)["state"], "RUNNING", "it went on all the while");
+    let task = host.get(&path);
+    assert_eq!(task["state"], "RUNNING", "it went on all the while: {task}");
     assert_eq!(host.call("PUT", &path, &json!({"action": "cancel"})).status, 200);
     took
 }

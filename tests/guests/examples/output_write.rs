@@ -1,4 +1,4 @@
-//! Writes to its standard streams what its input says: `{"stream": "stdout" | "stderr", "text": "…", "times": 1, "panic": false}`.
+//! Writes to its standard streams what its input says: `{"stream": "stdout" | "stderr", "text": "…", "times": 1, "turns": 0, "panic": false}`.
 
 use std::io::Write as _;
 
@@ -11,6 +11,9 @@ struct Write {
     text: String,
     #[serde(default = "once")]
     times: u64,
+    /// Turns of an empty loop before each time: who floods without a pause passes the limit of host calls, and is stopped for that.
+    #[serde(default)]
+    turns: u64,
     /// Panic afterwards: its message must still be in the log.
     #[serde(default)]
     panic: bool,
@@ -27,6 +30,9 @@ impl Executor for Output {
     fn execute(task: Task) -> Result<Outcome, Failure> {
         let write: Write = task.input()?;
         for _ in 0..write.times {
+            for turn in 0..write.turns {
+                std::hint::black_box(turn);
+            }
             let written = match write.stream.as_str() {
                 "stderr" => std::io::stderr().write_all(write.text.as_bytes()),
                 _ => std::io::stdout().write_all(write.text.as_bytes()),
