@@ -185,13 +185,34 @@ fn a_task_that_is_worn_out_waits_for_a_person_and_so_does_nobody_else() {
 #[test]
 fn a_poison_task_among_many_becomes_a_dead_letter_and_is_redriven() {
     let host = host(2);
-    let mut tasks: Vec<Value> = (0..90).map(|_| task(json!({"do": "dice"}), json!({}))).collect();
-    tasks.insert(40, poison("dead_letter"));
-    let ended = host.call("POST", "/v1/tasks?wait=60s", &json!(tasks)).json();
-    let ended = ended.as_array().unwrap();
-    let failed: Vec<&Value> = ended.iter().filter(|task| task["state"] != "COMPLETED").collect();
-    assert_eq!(failed.len(), 1, "{failed:?}");
-    let letter = failed[0];
+    let whole = vec![task(json!({"do": "dice"}), json!({})); 100];
+    let poisoned = [&whole[..40], &[poison("dead_letter")], &whole[41..]].concat();
+    // Ten thousand in batches, all of them queued before most of them run.
+    let mut batches: Vec<Value> = Vec::new();
+    for number in 0..100 {
+        let tasks = if number == 20 { &poisoned } else { &whole };
+        let answer = host.call("POST", "/v1/tasks", &json!(tasks));
+        assert_eq!(answer.status, 201, "{}", answer.json());
+        batches.extend(answer.json().as_array().unwrap().iter().cloned());
+    }
+    assert_eq!(batches.len(), 10_000);
+    let letters = || host.get("/v1/tasks?state=FAILED&reason=dead-letter")["items"].clone();
+    let letter = until("it is a dead letter", || {
+        Some(letters()[0].clone()).filter(Value::is_object)
+    });
+    assert_eq!(letter["taskId"], batches[2_040]["taskId"]);
+    let letter = &host.get(&path(&letter));
+    let mut others = batches.iter().filter(|task| task["taskId"] != letter["taskId"]);
+    assert!(others.all(|task| {
+        let read = host
+            .call("GET", &format!("{}?wait=60s", path(task)), &Value::Null)
+            .json();
+        read["state"] == "COMPLETED"
+    }));
+    // Its agents go on as before.
+    let agents = host.get("/v1/agents");
+    let ready = |agent: &Value| agent["phase"] == "READY" && agent["generation"] == 1;
+    assert!(agents["items"].as_array().unwrap().iter().all(ready), "{agents}");
     assert_eq!(
         (
             &letter["state"],
@@ -201,7 +222,6 @@ fn a_poison_task_among_many_becomes_a_dead_letter_and_is_redriven() {
         (&json!("FAILED"), &json!("dead-letter"), &json!("trapped")),
         "{letter}"
     );
-    let letters = || host.get("/v1/tasks?state=FAILED&reason=dead-letter")["items"].clone();
     assert_eq!(letters().as_array().map(Vec::len), Some(1));
     let listed = host.skep(&["task", "ls", "--reason", "dead-letter"]).exits(0);
     listed.says(&[id(letter)]);
@@ -352,7 +372,7 @@ fn the_most_urgent_has_its_turn_before_a_flood() {
 }
 
 #[test]
-fn a_part_that_escalates_waits_for_a_person_who_gives_its_result() {
+fn a_part_that_escalates_goes_to_its_planner_and_then_to_a_person_who_gives_its_result() {
     let host = Host::start();
     host.crew("plans", PLANS, "[provides]\nroles = [\"worker\"]\n", "replicas = 2\n");
     let top = submit(
@@ -367,9 +387,18 @@ fn a_part_that_escalates_waits_for_a_person_who_gives_its_result() {
     );
     let part = until("the part is paused", || {
         let tree = host.get(&format!("{}/tree", path(&top)));
-        let part = tree["children"][0]["task"].clone();
-        (part["state"] == "PAUSED").then_some(part)
+        let parts = tree["children"].as_array()?.iter().map(|child| child["task"].clone());
+        parts.into_iter().find(|part| part["state"] == "PAUSED")
     });
+    // Its planner was asked for another way twice, and had none.
+    let asked: Vec<Value> = host.audited("task-escalated");
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|entry| entry["detail"] == "`bad` failed (error): it cannot be done"),
+        "{asked:?}"
+    );
     assert_eq!(host.get(&path(&top))["state"], "WAITING");
     host.skep(&[
         "task",

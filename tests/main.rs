@@ -70,3 +70,5 @@ mod submissions;
 mod trees;
 /// Signed uploads, trust, revocation: a walk of publisher and operator, each refusal, dev mode.
 mod trust;
+/// Programs outside that are told of what happens.
+mod webhooks;

@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{AgentId, CrewId, TaskId},
+    id::{AgentId, ApprovalId, CrewId, TaskId},
     quantity::Time,
     reason::Reason,
 };
@@ -143,6 +143,16 @@ pub enum Kind {
     /// The task of an approval ended before it was decided.
     #[n(104)]
     ApprovalWithdrawn,
+    /// A part of a task has failed, and whoever split the task is asked for another way; the detail is what has failed.
+    #[n(121)]
+    TaskEscalated,
+    /// A task has waited for an agent for so long that somebody should know; the detail is for how long, and for whom. Once for the oldest task of each
+    /// kind of work.
+    #[n(122)]
+    TaskWaits,
+    /// A webhook was not told of something that it was to be told of, and will not be; the detail is which, of what, and why.
+    #[n(120)]
+    WebhookFailed,
 }
 
 /// One entry of the audit log.
@@ -178,6 +188,10 @@ pub struct AuditEntry {
     /// For people; at most [`crate::limits::MAX_TEXT_BYTES`].
     #[n(7)]
     pub detail: String,
+    /// Which approval.
+    #[n(8)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
 }
 
 impl AuditEntry {
@@ -193,6 +207,7 @@ impl AuditEntry {
             actor: None,
             reason: None,
             detail: crate::task::cut(detail.as_ref()),
+            approval: None,
         }
     }
 }

@@ -246,6 +246,13 @@ pub enum Command {
         #[n(0)]
         by: String,
     },
+    /// Put on record that a webhook was not told of something, and will not be. Changes nothing else.
+    #[n(120)]
+    NoteWebhook {
+        /// Which, of what, and why.
+        #[n(0)]
+        what: String,
+    },
     /// Trust a publisher, or say anew what it may sign. Only while no root was adopted.
     #[n(22)]
     TrustPublisher {

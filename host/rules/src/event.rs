@@ -371,7 +371,7 @@ pub enum Change {
     /// A result is there and wants to be checked: VERIFYING.
     #[n(5)]
     Candidate(#[n(0)] Source),
-    /// The checker sent the result back: READY.
+    /// The checker sent the result back, or a part of it has failed and it is split anew: READY.
     #[n(6)]
     SentBack(#[n(0)] String),
     /// It has children now: WAITING.

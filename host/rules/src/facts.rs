@@ -217,6 +217,7 @@ impl Command {
             | Command::RemovePlugin { .. }
             | Command::NoteRefusal { .. }
             | Command::NoteBackup { .. }
+            | Command::NoteWebhook { .. }
             | Command::TrustPublisher { .. }
             | Command::AdoptRoot { .. }
             | Command::RotateKeys { .. }

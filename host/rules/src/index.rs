@@ -272,6 +272,13 @@ impl Index {
             .collect()
     }
 
+    /// The oldest task of every queue.
+    pub(crate) fn all_heads(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.demand
+            .values()
+            .filter_map(|queue| queue.first().map(|(_, task)| *task))
+    }
+
     /// The oldest task of a queue.
     pub(crate) fn head_of(&self, crew: CrewId, need: &Need, lane: Priority) -> Option<(u64, TaskId)> {
         self.demand

@@ -60,7 +60,9 @@ pub enum OnFailure {
     /// The others go on, and those that depend on it are told; the task has a result as long as the part has one that integrates.
     #[n(1)]
     Collect,
-    /// The part is PAUSED and waits for a person, who tries it again, gives its result or cancels it; the others go on.
+    /// Whoever is nearest above is asked for another way: an agent that has split the task is given it again, with what has failed as a remark, up to
+    /// [`crate::limits::MAX_CHECK_ROUNDS`] times, and one that has spawned the part is told of its end. Where nobody can be asked the part is PAUSED
+    /// and waits for a person, who tries it again, gives its result or cancels it, and the others go on.
     #[n(2)]
     Escalate,
 }

@@ -280,6 +280,8 @@ pub const MAX_LOG_PIECES: u64 = 4_096;
 pub const LOG_MEMORY_PIECES: usize = 128;
 /// Pieces that one request looks through: a filter that nothing fits must not read everything at once.
 pub const LOG_SCAN_PIECES: usize = 256;
+/// How long an approval that is over can be read; what was decided stays in the audit log.
+pub const APPROVAL_AGE: Millis = Millis(30 * 86_400_000);
 /// How long the log of an attempt is kept for itself.
 pub const LOG_AGE: Millis = Millis(30 * 86_400_000);
 /// Captured standard output and error per second.
@@ -334,6 +336,26 @@ pub const MAX_SUBMISSION: usize = 100;
 pub const MAX_WAIT: Millis = Millis(600_000);
 /// Events kept in memory for streams.
 pub const MAX_EVENTS: usize = 100_000;
+/// How long a task waits for an agent before that is told.
+pub const WAIT_ALERT: Millis = Millis(30_000);
+/// Tasks of which that is told in one go: one per kind of work is enough to see what is missing.
+pub const MAX_ALERTS: usize = 100;
+/// Webhooks of a host: each reads the audit log by itself.
+pub const MAX_WEBHOOKS: usize = 16;
+/// How long a webhook has to answer one call, connection included; its body is not read.
+pub const WEBHOOK_PATIENCE: Millis = Millis(10_000);
+/// The longest delay before a call is tried again.
+pub const WEBHOOK_DELAY: Millis = Millis(15 * 60_000);
+/// For how long an event is tried, from when it happened. Events stay in order, so those behind one that fails wait as long.
+pub const WEBHOOK_AGE: Millis = Millis(24 * 3_600_000);
+/// How often an event is tried that is refused (4xx): such an answer is about the call, not about the moment.
+pub const WEBHOOK_REFUSALS: u32 = 5;
+/// How long a webhook that was told everything looks for nothing new: a busy host writes thousands of entries a second.
+pub const WEBHOOK_PAUSE: Millis = Millis(100);
+/// Rows of the audit log that a webhook looks at in one go.
+pub const WEBHOOK_PAGE: usize = 200;
+/// Text of a call that agents have written; the rest is cut. Slack takes up to 4,000 characters, and a quoted one may become five.
+pub const WEBHOOK_TEXT_BYTES: usize = 1 << 10;
 /// Watchers of event streams at a time.
 pub const MAX_WATCHERS: usize = 1_000;
 /// Crews that the figures of the host name: each is a series that whoever gathers them keeps.

@@ -24,6 +24,10 @@ pub struct Observed {
     pub(crate) turns: BTreeMap<CrewId, Turns>,
     /// When to compare what runs with what is revoked; at once when absent.
     pub(crate) next_sweep: Option<Time>,
+    /// When to look for tasks that wait for too long; none while nothing waits.
+    pub(crate) next_alert: Option<Time>,
+    /// The oldest tasks that have been told of, one per kind of work.
+    pub(crate) alerted: BTreeSet<TaskId>,
     /// Agents to be quarantined before anything else is done.
     pub(crate) condemned: BTreeSet<AgentId>,
     /// Agents of revoked plugins that may finish what they have, by the time when that is over.

@@ -174,7 +174,8 @@ impl Shard {
         let swept = (self.position > 0).then(|| self.observed.next_revocation(now));
         let due = self.state.next_due().map(|(time, _)| time);
         let timers = timer.into_iter().chain(due);
-        timers.chain(self.observed.next_look()).chain(swept).min()
+        let seen = self.observed.next_look().into_iter().chain(self.observed.next_alert);
+        timers.chain(seen).chain(swept).min()
     }
 
     /// Whether a decision left something over that the next tick takes up.

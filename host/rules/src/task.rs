@@ -15,7 +15,7 @@ use crate::{
     id::{AgentId, CrewId, Digest, NodeName, Role, TaskId},
     lease::Held,
     lifecycle::{Hold, OnFailure, Past, Timeouts},
-    limits::MAX_TEXT_BYTES,
+    limits::{MAX_CHECK_ROUNDS, MAX_TEXT_BYTES},
     message::Delivery,
     plan::{self, Node, NodePoint, Note, Payload, Plan, Slot},
     priority::Priority,
@@ -550,10 +550,17 @@ impl Task {
         self.retry.on_exhausted.unwrap_or(usual)
     }
 
-    /// Whether every failure of it waits for a person, because whoever split its parent said so.
+    /// Whether every failure of it goes up, because whoever submitted the objective said so.
     #[must_use]
     pub fn escalates(&self) -> bool {
         self.parent.is_some() && self.on_failure == OnFailure::Escalate
+    }
+
+    /// Whether whoever has split it can be asked for another way: an agent has, and not too often yet.
+    #[must_use]
+    pub fn may_split_anew(&self) -> bool {
+        let given = self.draft.as_ref().is_some_and(|draft| draft.given);
+        self.is_split() && !given && self.remarks.len() + 1 < MAX_CHECK_ROUNDS as usize
     }
 
     /// When it fails, whatever it does then.

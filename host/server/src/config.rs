@@ -4,7 +4,7 @@
 //! This is the only place that reads the process environment.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -16,8 +16,11 @@ use figment::{
     value::{Dict, Map, Value},
 };
 use serde::{Deserialize, Serialize};
-use skep::telemetry::DEFAULT_LEVEL;
-use skep_rules::{grant::Ceiling, reason::Reason};
+use skep::{
+    telemetry::DEFAULT_LEVEL,
+    webhook::{self, Webhook},
+};
+use skep_rules::{audit, grant::Ceiling, limits::MAX_WEBHOOKS, reason::Reason};
 
 use crate::{
     cli::Exit,
@@ -40,6 +43,80 @@ pub(crate) struct Config {
     pub(crate) ceiling: Ceiling,
     /// The host's own log.
     pub(crate) log: Log,
+    /// Who is told of what happens, by name.
+    pub(crate) webhooks: BTreeMap<String, Hook>,
+}
+
+/// `[webhooks.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hook {
+    /// Whom to call; a reference where the address itself is a secret.
+    url: Text,
+    /// What calls are signed with.
+    #[serde(default)]
+    secret: Option<Reference>,
+    /// Of what it is told, as the audit log has it: `approval-asked`, `task-ended`.
+    #[serde(default)]
+    events: Option<BTreeSet<audit::Kind>>,
+    /// `json` or `slack`.
+    #[serde(default)]
+    format: webhook::Format,
+    /// A PEM file with the certificates that may vouch for it.
+    #[serde(default)]
+    ca: Option<PathBuf>,
+}
+
+/// A value, or where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Plain(String),
+    Elsewhere(Reference),
+}
+
+/// Where a secret is: `{ env = "NAME" }` or `{ file = "PATH" }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Reference {
+    /// A variable of the environment.
+    Env(String),
+    /// A file that holds nothing else.
+    File(PathBuf),
+}
+
+impl Reference {
+    fn read(&self, environment: &Environment) -> Result<String, String> {
+        match self {
+            Reference::Env(name) => {
+                let value = environment.get(name).map(ToOwned::to_owned);
+                value.ok_or_else(|| format!("the variable {name} is not set"))
+            }
+            Reference::File(path) => {
+                std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+            }
+        }
+    }
+}
+
+impl Hook {
+    fn resolve(&self, name: &str, environment: &Environment) -> Result<Webhook, String> {
+        let of = |key: &'static str| move |why: String| format!("{key}: {why}");
+        let secret = self.secret.as_ref().map(|secret| secret.read(environment));
+        let file =
+            |path: &PathBuf| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+        let setup = webhook::Setup {
+            url: match &self.url {
+                Text::Plain(url) => url.clone(),
+                Text::Elsewhere(reference) => reference.read(environment).map_err(of("url"))?,
+            },
+            secret: secret.transpose().map_err(of("secret"))?,
+            events: self.events.clone(),
+            format: self.format,
+            roots: self.ca.as_ref().map(file).transpose().map_err(of("ca"))?,
+        };
+        Webhook::new(name, setup)
+    }
 }
 
 /// `[log]`
@@ -77,6 +154,7 @@ impl Config {
                 format: LogFormat::Auto,
                 level: DEFAULT_LEVEL.to_owned(),
             },
+            webhooks: BTreeMap::new(),
         }
     }
 }
@@ -101,6 +179,8 @@ pub(crate) struct Environment(BTreeMap<String, String>);
 
 /// Variables that speak to the command line rather than to a host.
 const NOT_KEYS: &[&str] = &["SKEP_HOST", "SKEP_TOKEN", "SKEP_CONFIG"];
+/// What begins so is free for secrets that a configuration refers to.
+const SECRETS: &str = "SKEP_SECRET_";
 
 impl Environment {
     /// That of this process; variables that are not UTF-8 are none of ours.
@@ -135,7 +215,10 @@ impl Provider for Environment {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         let mut root = Dict::new();
-        let ours = self.0.iter().filter(|(name, _)| !NOT_KEYS.contains(&name.as_str()));
+        let ours = self
+            .0
+            .iter()
+            .filter(|(name, _)| !NOT_KEYS.contains(&name.as_str()) && !name.starts_with(SECRETS));
         for (name, value) in ours {
             if let Some(key) = name.strip_prefix("SKEP_") {
                 let parts: Vec<String> = key.split("__").map(str::to_lowercase).collect();
@@ -356,6 +439,38 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 impl Loaded {
+    /// The webhooks, with what they refer to read.
+    ///
+    /// # Errors
+    /// What is wrong with one, and where it is named; more than [`MAX_WEBHOOKS`].
+    pub(crate) fn webhooks(&self, environment: &Environment) -> Result<Vec<Webhook>, Failure> {
+        let hooks = &self.config.webhooks;
+        if hooks.len() > MAX_WEBHOOKS {
+            return Err(self.wrong(
+                &["webhooks"],
+                &format!("a host has at most {MAX_WEBHOOKS}, there are {}", hooks.len()),
+            ));
+        }
+        let resolve = |(name, hook): (&String, &Hook)| {
+            let webhook = hook.resolve(name, environment);
+            webhook.map_err(|why| self.wrong(&["webhooks", name], &why))
+        };
+        hooks.iter().map(resolve).collect()
+    }
+
+    /// Something is wrong with the value of a key.
+    fn wrong(&self, key: &[&str], why: &str) -> Failure {
+        let failure = Failure::of(Reason::InvalidInput, format!("{}: {why}", key.join(".")));
+        let metadata = self.layers.find_metadata(&key.join("."));
+        match metadata.and_then(|metadata| metadata.source.as_ref()) {
+            Some(Source::File(path)) => {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                failure.at(path, &text, locate(&text, key))
+            }
+            _ => failure,
+        }
+    }
+
     /// Every key with its value and origin, sorted by key.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let mut entries = Vec::new();

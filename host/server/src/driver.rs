@@ -13,13 +13,14 @@ use std::{
 };
 
 use skep_rules::{
+    approval::Approval,
     command::{Command, Mail},
     decide::Reply,
     effect::{Changed, Notice},
     facts::{self, Facts, Remembered, Replaced, record_key},
     id::{Digest, MessageId, TaskId},
     limits::{
-        CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, LOG_AGE, LOG_MEMORY_PIECES, MAX_RIDERS,
+        APPROVAL_AGE, CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_RECORDS, LOG_AGE, LOG_MEMORY_PIECES, MAX_RIDERS,
         RECORD_PAGE_BYTES,
     },
     message::Kept,
@@ -44,6 +45,7 @@ use crate::{
     feed::{Adding, Feed},
     logs::{self, LINES, Logs, Whose},
     perform::StoredLog,
+    webhook::WEBHOOKS,
 };
 
 /// Ended tasks, see [`facts::Table::Tasks`].
@@ -179,6 +181,8 @@ struct Core {
     swept: BTreeMap<Table, Vec<u8>>,
     /// Pieces of the log, that travel likewise; without a value they go.
     lines: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// How far webhooks were told; travels likewise.
+    cursors: BTreeMap<String, u64>,
     /// Audit entries of decisions that made no entry of the journal; they travel too.
     audit: Vec<Vec<u8>>,
     /// What the runner says no longer counts: its attempts are being lost.
@@ -214,6 +218,7 @@ impl Driver {
                 expired: Vec::new(),
                 swept: BTreeMap::new(),
                 lines: BTreeMap::new(),
+                cursors: BTreeMap::new(),
                 audit: Vec::new(),
                 closed: false,
                 entries: 0,
@@ -479,11 +484,17 @@ impl Driver {
         }
     }
 
+    /// Remembers through which row of the audit log a webhook was told, soon: who is told once more after a crash knows it by the id.
+    pub(crate) fn keep_cursor(&self, webhook: &str, through: u64) -> Result<(), Error> {
+        self.core()?.cursors.insert(webhook.to_owned(), through);
+        Ok(())
+    }
+
     /// Puts what was added to the log where the next batch takes it; whether some of it lay there already.
     fn write_log(&self) -> Result<bool, Error> {
         let rows = self.logs.take_rows();
         let mut core = self.core()?;
-        let left = !core.lines.is_empty();
+        let left = !core.lines.is_empty() || !core.cursors.is_empty();
         // The log is the first that a full disk does without.
         if !self.low_space.load(Ordering::Relaxed) {
             core.lines.extend(rows.into_iter().map(|row| match row {
@@ -695,7 +706,14 @@ impl Driver {
             let awaited = self.keep_ends(&output.writes);
             let lines = std::mem::take(&mut core.lines).into_iter().map(log_row);
             let written = output.writes.into_iter().map(put).chain(riders).chain(lines);
-            let written = written.chain(writes);
+            let cursors = std::mem::take(&mut core.cursors)
+                .into_iter()
+                .map(|(name, through)| Write::Put {
+                    table: WEBHOOKS,
+                    key: name.into_bytes(),
+                    value: through.to_be_bytes().to_vec(),
+                });
+            let written = written.chain(cursors).chain(writes);
             let batch = Batch {
                 entries: output.entries,
                 audit: std::mem::take(&mut core.audit),
@@ -770,6 +788,10 @@ impl Driver {
         })?;
         self.sweep(core, REPLACED, |_, row| {
             Ok(Sweep::of(decode::<Replaced>(row)?.until < now))
+        })?;
+        self.sweep(core, APPROVALS, |_, row| {
+            let settled = decode::<Approval>(row)?.settled;
+            Ok(Sweep::of(settled.is_some_and(|(_, at)| at.after(APPROVAL_AGE) < now)))
         })?;
         self.sweep(core, MESSAGES, |state, row| {
             let kept: Kept = decode(row)?;

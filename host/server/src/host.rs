@@ -31,6 +31,7 @@ use crate::{
     perform::Side,
     shutdown,
     uploads::Uploads,
+    webhook::{self, Webhook},
 };
 
 /// How a host is set up.
@@ -48,6 +49,8 @@ pub struct Options {
     pub guest_threads: usize,
     /// What turns components into code. Default: this program, as a process of its own; a program that is not the `skep` binary says otherwise.
     pub compiler: skep_runtime::Compiler,
+    /// Who is told of what happens. Default: nobody.
+    pub webhooks: Vec<Webhook>,
     /// Where the time comes from. Default: the machine.
     pub clock: Clock,
     /// Whether plugins that nobody signed are taken and run: for development, on loopback only. Default: no.
@@ -68,6 +71,7 @@ impl Options {
             slots: 1_000,
             guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
             compiler: own_compiler(),
+            webhooks: Vec::new(),
             clock: Clock::system(),
             dev: false,
             work: true,
@@ -206,6 +210,7 @@ pub(crate) struct Shared {
     pub(crate) slots: u32,
     pub(crate) guest_threads: usize,
     pub(crate) started_at: Time,
+    pub(crate) webhooks: Vec<Webhook>,
     pub(crate) token: skep_rules::id::Digest,
     /// Recovered and resumed.
     pub(crate) ready: AtomicBool,
@@ -289,6 +294,7 @@ impl Host {
             place: Place::of(&options.data_dir),
             guest_threads: options.guest_threads,
             started_at,
+            webhooks: options.webhooks,
             token: skep_rules::id::Digest::of(token.as_bytes()),
             ready: AtomicBool::new(false),
             uploads: Uploads::new(),
@@ -318,6 +324,9 @@ impl Host {
             driver.resume(Arc::clone(runner))?;
             self.tasks.spawn(Arc::clone(driver).keep_time());
             self.tasks.spawn(Arc::clone(driver).keep_log());
+            for webhook in &self.shared.webhooks {
+                self.tasks.spawn(webhook::keep(Arc::clone(driver), webhook.clone()));
+            }
         }
         self.tasks
             .spawn(shutdown::fence(Arc::clone(driver), Arc::clone(runner)));

@@ -22,4 +22,5 @@ mod record;
 mod shutdown;
 pub mod telemetry;
 mod uploads;
+pub mod webhook;
 pub mod words;

@@ -383,6 +383,14 @@ impl Store {
         audit::read(&*snapshot, &head, from, limit)
     }
 
+    /// The end of the durable audit log.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]; those of the engine.
+    pub fn audit_head(&self) -> Result<AuditHead, Error> {
+        Ok(self.committed()?.1.audit)
+    }
+
     /// Recomputes the whole audit chain and returns its end.
     ///
     /// # Errors

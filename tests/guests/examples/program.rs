@@ -87,6 +87,7 @@ enum Act {
     /// Ask a person: the items and their arguments.
     Ask {
         action: String,
+        question: Option<String>,
         items: Vec<(String, String)>,
         expires: Option<u64>,
         #[serde(default)]
@@ -501,6 +502,7 @@ impl Machine {
         Ok(match act {
             Act::Ask {
                 action,
+                question,
                 items,
                 expires,
                 escalate,
@@ -511,7 +513,7 @@ impl Machine {
                 };
                 let request = Request {
                     action: action.clone(),
-                    question: format!("may it {action}?"),
+                    question: question.clone().unwrap_or_else(|| format!("may it {action}?")),
                     items: items.iter().map(item).collect(),
                     expires_in: *expires,
                     on_timeout: if *escalate {

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{Decision, Reply, attempt::random_id, lifecycle::hopeless};
+use super::{Decision, Reply, attempt::random_id};
+
 use crate::{
     agent::Failure,
     approval::{Approval, Asks, Item, Point, Points, Request, Ruling, Settled, Terms, Verdict},
@@ -254,6 +255,7 @@ impl Decision<'_> {
         let entry = AuditEntry {
             crew: Some(approval.crew),
             task: Some(approval.task),
+            approval: Some(approval.id),
             ..self.entry(kind, detail)
         };
         self.note(entry);
@@ -418,7 +420,7 @@ impl Decision<'_> {
             Point::Before | Point::After | Point::Blocker => {
                 let message = format!("nobody has decided {} in {}", approval.id, approval.terms.life());
                 let failure = Failure::new(Reason::ApprovalExpired, &message);
-                let change = self.state.task(id).map(|task| hopeless(task, failure));
+                let change = self.state.task(id).map(|task| self.hopeless(task, failure));
                 change.into_iter().for_each(|change| self.move_task(id, change));
             }
         }

@@ -2,7 +2,6 @@
 
 use super::{
     Decision, Reply, approval,
-    lifecycle::{exhausted, hopeless},
     task::{blank, placed},
 };
 use crate::{
@@ -112,13 +111,13 @@ impl Decision<'_> {
             End::Finished(Outcome::Done(payload)) if !checking && !task.plan => match promised(task, &payload) {
                 Ok(()) if task.check => Change::Candidate(Source::Given(payload)),
                 Ok(()) => Change::Completed(Source::Given(payload)),
-                Err(message) => hopeless(task, Failure::new(Reason::InvalidInput, &message)),
+                Err(message) => self.hopeless(task, Failure::new(Reason::InvalidInput, &message)),
             },
             End::Finished(Outcome::Accepted) if checking => Change::Completed(Source::Candidate),
             End::Finished(Outcome::Rejected(remark)) if checking => {
                 if task.remarks.len() + 1 >= MAX_CHECK_ROUNDS as usize {
                     let message = format!("sent back {MAX_CHECK_ROUNDS} times, the last time: {remark}");
-                    hopeless(task, Failure::new(Reason::Verify, &message))
+                    self.hopeless(task, Failure::new(Reason::Verify, &message))
                 } else {
                     Change::SentBack(cut(&remark))
                 }
@@ -127,12 +126,12 @@ impl Decision<'_> {
             End::Finished(Outcome::Failed { message, retry }) => {
                 let failure = Failure::new(Reason::Error, &message);
                 match retry {
-                    Retry::Never => hopeless(task, failure),
+                    Retry::Never => self.hopeless(task, failure),
                     Retry::Later => self.again(task, failure, None),
                     Retry::After(wish) => self.again(task, failure, Some(retry::advised(wish))),
                 }
             }
-            End::Finished(_) => hopeless(
+            End::Finished(_) => self.hopeless(
                 task,
                 Failure::new(
                     Reason::InvalidInput,
@@ -154,13 +153,13 @@ impl Decision<'_> {
     fn again(&self, task: &Task, failure: Failure, delay: Option<Millis>) -> Change {
         if task.fuel_left() == Some(Fuel(0)) {
             let message = format!("its share of the fuel of the objective is used up: {}", failure.message);
-            return hopeless(task, Failure::new(Reason::BudgetExhausted, &message));
+            return self.hopeless(task, Failure::new(Reason::BudgetExhausted, &message));
         }
         if !retry::may_help(failure.reason) || task.retry.not_again.contains(&failure.reason) {
-            return hopeless(task, failure);
+            return self.hopeless(task, failure);
         }
         if task.retries >= task.max_retries {
-            return exhausted(task, failure);
+            return self.exhausted(task, failure);
         }
         let delay = delay.unwrap_or_else(|| task.retry.delay(task.seed, task.retries + 1));
         Change::Retry {
@@ -173,7 +172,7 @@ impl Decision<'_> {
     fn fault(&self, task: &Task, message: &str) -> Change {
         let failure = Failure::new(Reason::HostFault, message);
         if task.faults >= MAX_HOST_FAULTS {
-            return exhausted(task, failure);
+            return self.exhausted(task, failure);
         }
         Change::Retry {
             not_before: self.now.after(retry::delay(task.seed, task.faults + 1)),
@@ -237,7 +236,7 @@ impl Decision<'_> {
         };
         let failure = Failure::new(reason, &format!("the plan was refused: {message}"));
         let change = match task.state {
-            TaskState::Running => hopeless(task, failure),
+            TaskState::Running => self.hopeless(task, failure),
             _ => Change::Failed(Cause::Own(failure)),
         };
         self.move_task(task.id, change);

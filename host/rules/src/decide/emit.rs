@@ -262,6 +262,14 @@ impl Decision<'_> {
         Reply::Done
     }
 
+    /// Somebody outside was not told of what happened, and will not be.
+    pub(super) fn note_webhook(&mut self, what: &str) -> Reply {
+        let entry = self.entry(Kind::WebhookFailed, what);
+        self.emit(Event::TimeSeen { at: self.now });
+        self.audit.push(entry);
+        Reply::Done
+    }
+
     /// Everything that the host remembers is about to be given away.
     pub(super) fn note_backup(&mut self) -> Reply {
         let entry = self.entry(Kind::BackedUp, "");

@@ -10,7 +10,7 @@ use crate::{
     event::{Cause, Change},
     facts::Facts,
     id::TaskId,
-    lifecycle::{Hold, Request},
+    lifecycle::{Hold, OnFailure, Request},
     limits::{MAX_LIVE_TASKS, MAX_PAYLOAD_BYTES, MAX_REASON_BYTES},
     plan::Payload,
     priority::Priority,
@@ -19,7 +19,7 @@ use crate::{
     rejection::Rejection,
     retry::OnExhausted,
     seam::RunnerCommand,
-    task::{Task, TaskState},
+    task::{Task, TaskState, cut},
 };
 
 impl Decision<'_> {
@@ -224,6 +224,66 @@ impl Decision<'_> {
         })
     }
 
+    /// What becomes of a task that cannot be tried again.
+    pub(super) fn exhausted(&self, task: &Task, failure: Failure) -> Change {
+        match task.on_exhausted() {
+            _ if task.escalates() => self.escalated(task, failure),
+            OnExhausted::Pause => Change::Exhausted(failure),
+            OnExhausted::Fail => Change::Failed(Cause::Own(failure)),
+            OnExhausted::DeadLetter => Change::Buried(failure),
+        }
+    }
+
+    /// What becomes of a task that another attempt would not help. Nobody is asked whether it is to be made, unless the parts of its parent escalate.
+    pub(super) fn hopeless(&self, task: &Task, failure: Failure) -> Change {
+        match task.on_exhausted() {
+            _ if task.escalates() => self.escalated(task, failure),
+            OnExhausted::DeadLetter => Change::Buried(failure),
+            OnExhausted::Pause | OnExhausted::Fail => Change::Failed(Cause::Own(failure)),
+        }
+    }
+
+    /// What becomes of a part whose failure goes up: it fails where somebody above can do something about that, the nearest first, and waits for a
+    /// person where nobody can.
+    fn escalated(&self, task: &Task, failure: Failure) -> Change {
+        let mut above = task.parent;
+        while let Some(parent) = above.and_then(|id| self.state.task(id)) {
+            // Who has spawned it is told of its end, and goes on as it likes.
+            if !parent.is_split() || parent.may_split_anew() {
+                return Change::Failed(Cause::Own(failure));
+            }
+            above = parent.parent;
+        }
+        Change::Exhausted(failure)
+    }
+
+    /// Has a task split anew of which a part has failed, where the failures of its parts go up.
+    pub(super) fn split_anew(&mut self, task: &Task) -> Option<Change> {
+        let state = |id: &TaskId| self.state.task(*id).map(|part| part.state);
+        let by_person = |id: &TaskId| state(id) == Some(TaskState::Cancelled);
+        // What a person has ended is not begun again behind its back.
+        if task.on_failure != OnFailure::Escalate || !task.may_split_anew() || task.parts().iter().any(by_person) {
+            return None;
+        }
+        let bad = |part: &&Task| matches!(part.state, TaskState::Failed | TaskState::Rejected);
+        let part = task.parts().iter().filter_map(|id| self.state.task(*id)).find(bad)?;
+        let failure = part.failure.as_ref()?;
+        let remark = cut(&format!(
+            "`{}` failed ({}): {}",
+            part.called(),
+            failure.reason,
+            failure.message
+        ));
+        let entry = AuditEntry {
+            crew: Some(task.crew),
+            task: Some(task.id),
+            reason: Some(failure.reason),
+            ..self.entry(Kind::TaskEscalated, &remark)
+        };
+        self.note(entry);
+        Some(Change::SentBack(remark))
+    }
+
     /// Ends a task whose time is up, if it is.
     pub(super) fn time_out(&mut self, task: &Task) -> bool {
         let is_up = |at: Option<Time>| at.is_some_and(|at| at <= self.now);
@@ -242,29 +302,6 @@ impl Decision<'_> {
             self.run(RunnerCommand::Cancel { lease: held.lease });
         }
         true
-    }
-}
-
-/// What becomes of a task that cannot be tried again.
-pub(super) fn exhausted(task: &Task, failure: Failure) -> Change {
-    if task.escalates() {
-        return Change::Exhausted(failure);
-    }
-    match task.on_exhausted() {
-        OnExhausted::Pause => Change::Exhausted(failure),
-        OnExhausted::Fail => Change::Failed(Cause::Own(failure)),
-        OnExhausted::DeadLetter => Change::Buried(failure),
-    }
-}
-
-/// What becomes of a task that another attempt would not help. Nobody is asked whether it is to be made, unless the parts of its parent escalate.
-pub(super) fn hopeless(task: &Task, failure: Failure) -> Change {
-    if task.escalates() {
-        return Change::Exhausted(failure);
-    }
-    match task.on_exhausted() {
-        OnExhausted::DeadLetter => Change::Buried(failure),
-        OnExhausted::Pause | OnExhausted::Fail => Change::Failed(Cause::Own(failure)),
     }
 }
 

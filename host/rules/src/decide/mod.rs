@@ -138,6 +138,7 @@ impl<'a> Decision<'a> {
             Command::RemovePlugin { digest, by } => self.by(by).remove(digest),
             Command::NoteRefusal { reason, detail, by } => Ok(self.by(by).note_refusal(reason, &detail)),
             Command::NoteBackup { by } => Ok(self.by(by).note_backup()),
+            Command::NoteWebhook { what } => Ok(self.note_webhook(&what)),
             Command::TrustPublisher { publisher, by } => self.by(by).trust_publisher(publisher),
             Command::AdoptRoot { root, signers, by } => self.by(by).adopt_root(root, &signers),
             Command::RotateKeys { rotation, signers, by } => self.by(by).rotate(rotation, &signers),

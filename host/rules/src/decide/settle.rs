@@ -9,7 +9,7 @@ use crate::{
     event::{Cause, Change, Event},
     facts::{Table, Write},
     id::{AgentId, CrewId, TaskId},
-    limits::{MAX_AGENTS, MAX_DECISION_BYTES, MAX_STOPPED_CREWS},
+    limits::{MAX_AGENTS, MAX_DECISION_BYTES, MAX_STOPPED_CREWS, WAIT_ALERT},
     reason::Reason,
     seam::RunnerCommand,
     state::encode,
@@ -38,6 +38,9 @@ impl Decision<'_> {
         }
         self.sweep();
         self.archive();
+        if self.observed.next_alert.is_none() && self.state.index.all_heads().next().is_some() {
+            self.observed.next_alert = Some(self.now.after(WAIT_ALERT));
+        }
         self.settled = true;
     }
 
@@ -153,8 +156,12 @@ impl Decision<'_> {
             if !self.step() {
                 return false;
             }
-            let Some(change) = self.state.task(id).map(|task| self.join(task)) else {
+            let Some(task) = self.state.task(id).cloned() else {
                 return false;
+            };
+            let change = match self.split_anew(&task) {
+                Some(change) => change,
+                None => self.join(&task),
             };
             self.move_task(id, change);
             any = true;

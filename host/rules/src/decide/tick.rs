@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::Decision;
 use crate::{
-    audit::Kind,
+    audit::{AuditEntry, Kind},
     event::{Change, Event},
     id::AgentId,
-    limits::MAX_STRIDE,
+    limits::{MAX_ALERTS, MAX_STRIDE, WAIT_ALERT},
+    quantity::Time,
     reason::Reason,
     seam::RunnerCommand,
     task::Task,
@@ -83,6 +84,52 @@ impl Decision<'_> {
         }
         self.fire_schedules();
         self.settle();
+        // What can be handed out does not wait.
+        self.tell_of_waits();
+    }
+
+    /// Tells of the oldest task of each kind of work that has waited too long for an agent, once of each.
+    fn tell_of_waits(&mut self) {
+        if self.observed.next_alert.is_none_or(|due| due > self.now) {
+            return;
+        }
+        let heads = self.state.index.all_heads().filter_map(|id| self.state.task(id));
+        let (mut old, mut next) = (Vec::new(), None::<Time>);
+        for (task, queued) in heads.filter_map(|task| Some((task, task.queued?))) {
+            let due = queued.after(WAIT_ALERT);
+            if due <= self.now && !task.ephemeral {
+                old.push((task.id, task.crew, queued, task.roles.clone()));
+            }
+            let due = if due <= self.now {
+                self.now.after(WAIT_ALERT)
+            } else {
+                due
+            };
+            next = Some(next.map_or(due, |next| next.min(due)));
+        }
+        let before = std::mem::take(&mut self.observed.alerted);
+        let told = old.iter().map(|(id, ..)| *id);
+        self.observed.alerted = told.filter(|id| before.contains(id)).collect();
+        self.observed.next_alert = next;
+        let fresh = old.into_iter().filter(|(id, ..)| !before.contains(id));
+        for (id, crew, queued, roles) in fresh.take(MAX_ALERTS) {
+            self.observed.alerted.insert(id);
+            let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
+            let whom = match roles.as_slice() {
+                [] => "an agent".to_owned(),
+                roles => format!("an agent with role {}", roles.join(" or ")),
+            };
+            let entry = AuditEntry {
+                crew: Some(crew),
+                task: Some(id),
+                ..self.entry(Kind::TaskWaits, format!("{} for {whom}", self.now.since(queued)))
+            };
+            self.note(entry);
+        }
+        // What is told travels with an entry of the journal.
+        if !self.audit.is_empty() {
+            self.emit(Event::TimeSeen { at: self.now });
+        }
     }
 
     /// Does what one of the timers of a task says. A timeout goes before all else that is due in the same millisecond.

@@ -699,6 +699,8 @@ fn target(from: TaskState, change: &Change) -> Option<TaskState> {
             | Change::Retry { .. },
         ) => Verifying,
         (Verifying, Change::SentBack(_)) => Ready,
+        // A part of it has failed.
+        (Waiting, Change::SentBack(_)) => Ready,
         (from, Change::Failed(_)) if !from.is_ended() => Failed,
         (Running | Verifying | Blocked, Change::Exhausted(_)) => Paused,
         (Running | Verifying | AwaitingApproval | Blocked, Change::Buried(_)) => Failed,

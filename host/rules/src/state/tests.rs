@@ -185,7 +185,7 @@ const TASKS: &str = "
     Retry         -                 -         -         RETRY_WAIT        -                 -          VERIFYING         -         -      -         -       -         -                 -         -
     Candidate     -                 -         -         VERIFYING         VERIFYING         -          -                 -         -      -         -       -         -                 -         -
     Recheck       -                 -         -         VERIFYING         VERIFYING         -          -                 -         -      -         -       VERIFYING -                 -         -
-    SentBack      -                 -         -         -                 -                 -          READY             -         -      -         -       -         -                 -         -
+    SentBack      -                 -         -         -                 READY             -          READY             -         -      -         -       -         -                 -         -
     Split         -                 WAITING   -         WAITING           -                 -          -                 -         -      -         -       -         -                 -         -
     Drafted       -                 -         -         READY             -                 -          -                 -         -      -         -       -         -                 -         -
     Waits         -                 -         -         WAITING           -                 -          -                 -         -      -         -       -         -                 -         -

@@ -8,8 +8,8 @@ use skep_rules::{
     facts::Facts,
     id::{ApprovalId, TaskId},
     lifecycle::{Hold, OnFailure, Request, Timeouts},
-    limits::{MAX_DEAD_LETTERS, MAX_HISTORY, MAX_HOST_FAULTS},
-    plan::{Outcome, Retry},
+    limits::{MAX_CHECK_ROUNDS, MAX_DEAD_LETTERS, MAX_HISTORY, MAX_HOST_FAULTS},
+    plan::{Outcome, Plan, Retry},
     priority::Priority,
     quantity::Millis,
     reason::Reason,
@@ -898,6 +898,96 @@ fn an_overridden_task_ends_with_what_a_person_gave() {
     assert_eq!(refused.unwrap_err().reason, Reason::InvalidInput);
 }
 
+pub(crate) fn parts(nodes: &[(&str, &[&str])]) -> Plan {
+    let Outcome::Plan(plan) = plan(nodes) else {
+        unreachable!()
+    };
+    plan
+}
+
+/// The failure of `x`, which `top` has split into `a` and `a` into that, goes up: to `a`, then to `top`, each as often as it may be asked, then to a
+/// person.
+#[test]
+fn a_failure_goes_up_the_path_before_it_goes_to_a_person() {
+    let mut bench = workers(1);
+    let top = bench.task(|task| task.on_failure = OnFailure::Escalate);
+    let mut rounds = 0;
+    loop {
+        if bench.is(top) == TaskState::Assigned {
+            bench.end(top, End::Finished(plan(&[("a", &[])])));
+        }
+        let a = bench.child(top, "a");
+        bench.end(a, End::Finished(plan(&[("x", &[])])));
+        let x = bench.child(a, "x");
+        bench.end(x, failed(Retry::Never));
+        rounds += 1;
+        if bench.is(x) == TaskState::Paused {
+            break;
+        }
+        if bench.is(a) == TaskState::Assigned {
+            let remark = "`x` failed (error): it did not work";
+            assert_eq!(bench.given(a).1.remarks.last().unwrap(), remark);
+        } else {
+            let remarks = bench.given(top).1.remarks;
+            assert_eq!(
+                remarks.last().unwrap(),
+                "`a` failed (dependency-failed): `x` ended as FAILED: it did not work",
+                "{remarks:?}"
+            );
+        }
+    }
+    assert_eq!(rounds, MAX_CHECK_ROUNDS.pow(2));
+    assert_eq!(bench.heard(Kind::TaskEscalated).len() as u32, rounds - 1);
+    let a = bench.child(top, "a");
+    assert_eq!((bench.is(top), bench.is(a)), (TaskState::Waiting, TaskState::Waiting));
+    // A person gives what the part did not, and all of them go on.
+    let (x, result, why) = (bench.child(a, "x"), text("by hand"), "known".into());
+    bench.request(x, Request::OverrideResult { result, why }).unwrap();
+    assert_eq!(
+        (bench.is(top), bench.record(top).result),
+        (TaskState::Completed, Some(text("by hand")))
+    );
+}
+
+#[test]
+fn whoever_waits_long_for_an_agent_is_told_of_once() {
+    let mut bench = workers(1);
+    let first = bench.task(|_| {});
+    bench.pass(10_000);
+    let [second, third] = [(); 2].map(|()| bench.task(|_| {}));
+    let waits = |bench: &Bench| -> Vec<(Option<TaskId>, String)> {
+        let heard = bench.heard(Kind::TaskWaits);
+        heard.iter().map(|entry| (entry.task, entry.detail.clone())).collect()
+    };
+    bench.pass(29_999);
+    assert_eq!(waits(&bench), [], "not yet");
+    bench.pass(1);
+    let told = (Some(second), "30s for an agent".to_owned());
+    assert_eq!(waits(&bench), [told.clone()]);
+    bench.pass(60_000);
+    assert_eq!(waits(&bench), [told.clone()], "once");
+    // The next that has waited for too long is told of when it is the oldest.
+    bench.done(first);
+    bench.pass(30_000);
+    assert_eq!(bench.is(second), TaskState::Assigned);
+    assert_eq!(waits(&bench), [told, (Some(third), "2min for an agent".to_owned())]);
+    bench.done(second);
+    bench.done(third);
+    bench.pass(600_000);
+    assert_eq!(bench.heard(Kind::TaskWaits).len(), 2);
+}
+
+#[test]
+fn what_a_person_has_ended_is_not_begun_again() {
+    let mut bench = workers(2);
+    let top = bench.task(|task| task.on_failure = OnFailure::Escalate);
+    bench.end(top, End::Finished(plan(&[("a", &[]), ("b", &[])])));
+    let (a, b) = (bench.child(top, "a"), bench.child(top, "b"));
+    bench.request(a, Request::Cancel).unwrap();
+    bench.end(b, failed(Retry::Never));
+    assert_eq!(bench.is(top), TaskState::Failed);
+}
+
 /// What becomes of a parent of `a`, `b` after `a`, and `c`, when `a` fails for good, by its policy.
 #[test]
 fn the_failure_of_a_part_does_what_the_policy_says() {
@@ -909,10 +999,9 @@ fn the_failure_of_a_part_does_what_the_policy_says() {
     ] {
         let mut bench = workers(2);
         let parent = bench.task(|task| {
-            task.plan = true;
+            task.parts = Some(parts(&[("a", &[]), ("b", &["a"]), ("c", &[])]));
             task.on_failure = policy;
         });
-        bench.end(parent, End::Finished(plan(&[("a", &[]), ("b", &["a"]), ("c", &[])])));
         let parts = ["a", "b", "c"].map(|name| bench.child(parent, name));
         let [a, b, c] = parts;
         bench.end(a, failed(Retry::Never));

@@ -106,6 +106,7 @@ pub(crate) const MUST_BE_SEEN: &[&str] = &[
     "overridden",
     "exhausted",
     "escalated",
+    "split anew",
     "dead letter",
     "redriven",
     "sequenced",
@@ -409,6 +410,7 @@ impl World {
                 Kind::TaskEnded if entry.detail.contains("the sequencer must keep") => self.saw("refused sequence"),
                 Kind::TaskPaused if exhausted && escalates => self.saw("escalated"),
                 Kind::TaskPaused if exhausted => self.saw("exhausted"),
+                Kind::TaskEscalated => self.saw("split anew"),
                 _ => {}
             }
         }

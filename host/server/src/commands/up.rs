@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Context;
 use crate::{
     cli::Exit,
-    config::{Config, Flags, LogFormat},
+    config::{Config, Flags, Loaded, LogFormat},
     failure::Failure,
 };
 
@@ -46,7 +46,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
         slots: args.slots,
         ..Flags::default()
     };
-    let config = context.config_with(flags)?.config;
+    let loaded = context.config_with(flags)?;
+    let config = &loaded.config;
     let format = match config.log.format {
         LogFormat::Auto => telemetry::Format::Auto,
         LogFormat::Text => telemetry::Format::Text,
@@ -55,7 +56,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit> {
     telemetry::start(&config.log.level, format, context.output.color()).map_err(|error| {
         Failure::usage(error.to_string()).next("set `log.level` to a level such as `info`, or to `target=level` pairs")
     })?;
-    runtime()?.block_on(serve(context, &config, args.dev))
+    runtime()?.block_on(serve(context, &loaded, args.dev))
 }
 
 /// The runtime that a host runs on: its driver and HTTP; guests have threads of their own.
@@ -81,6 +82,7 @@ pub(crate) fn options(config: &Config) -> host::Options {
             config.guest_threads
         },
         compiler: host::own_compiler(),
+        webhooks: Vec::new(),
         clock: Clock::system(),
         dev: false,
         work: true,
@@ -100,9 +102,15 @@ pub(crate) fn failed(error: host::Error) -> Failure {
     Failure::of(reason, format!("{:#}", anyhow::Error::from(error)))
 }
 
-async fn serve(context: &Context, config: &Config, dev: bool) -> Result<Exit> {
+async fn serve(context: &Context, loaded: &Loaded, dev: bool) -> Result<Exit> {
+    let config = &loaded.config;
     let mut terminate = signal(SignalKind::terminate())?;
-    let host = start(host::Options { dev, ..options(config) }).await?;
+    let host = start(host::Options {
+        dev,
+        webhooks: loaded.webhooks(&context.environment)?,
+        ..options(config)
+    })
+    .await?;
     let up = Up {
         url: host.url().to_owned(),
         pid: std::process::id(),

@@ -410,6 +410,36 @@ async fn keys_past_their_time_are_forgotten_at_a_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn approvals_past_their_time_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Time(1_800_000_000_000));
+    let fixture = start_at(&dir.path().join("data"), clock.clone()).await;
+    fixture.echo_crew(1).await;
+    let asks = async || {
+        let task = json!({"description": "asks", "approval": {"before": true}});
+        let (status, task) = fixture.post("/v1/tasks", task).await;
+        assert_eq!(status, StatusCode::CREATED, "{task}");
+        task["approval"].as_str().unwrap().to_owned()
+    };
+    let id = asks().await;
+    let ruling = json!({"approvalId": id, "decision": "reject", "remark": "no"});
+    let (status, ruled) = fixture.post("/v1/approvals", ruling).await;
+    assert_eq!(status, StatusCode::OK, "{ruled}");
+    let found = async || fixture.get(&format!("/v1/approvals/{id}")).await.0;
+    let driver = &fixture.host.shared.driver;
+    clock.advance(APPROVAL_AGE);
+    driver.checkpoint().unwrap();
+    // What a checkpoint finds goes with the next entry.
+    asks().await;
+    assert_eq!(found().await, StatusCode::OK);
+    clock.advance(Millis(1));
+    driver.checkpoint().unwrap();
+    asks().await;
+    assert_eq!(found().await, StatusCode::NOT_FOUND);
+    fixture.host.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_past_their_time_are_forgotten_with_their_deliveries() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::manual(Time(1_800_000_000_000));

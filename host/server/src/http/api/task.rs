@@ -92,7 +92,8 @@ pub struct NewTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
     /// What becomes of it when one of its parts fails: `fail_fast` (when absent) lets what runs finish and fails; `collect` lets the others go on,
-    /// which are told; `escalate` pauses the part until a person has decided.
+    /// which are told; `escalate` asks whoever split the task for another way, then whoever split what that is a part of, and pauses the part until a person
+    /// has decided where there is nobody to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub on_part_failure: Option<OnFailure>,

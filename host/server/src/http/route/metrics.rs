@@ -1,7 +1,13 @@
 //! `/metrics`: figures for Prometheus. Labels are types of messages and the names of a bounded number of crews, never a subject or an id: whoever gathers
 //! figures keeps each series, and anybody on this machine may read them.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use axum::{
     extract::State,
@@ -20,6 +26,7 @@ use skep_rules::{
 use crate::{
     host::Shared,
     http::{api::problem::Problem, problem::Answer},
+    webhook::{Tally, Webhook},
 };
 
 /// The text format of Prometheus.
@@ -51,7 +58,8 @@ const FIGURES: &[Figure] = &[
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Answer<Response> {
     let driver = &shared.driver;
     let (traffic, mail) = driver.observe(|state, observed| (observed.traffic().clone(), mail(state)))?;
-    let text = text(&traffic, &mail, driver.clock.now());
+    let mut text = text(&traffic, &mail, driver.clock.now());
+    webhooks(&mut text, &shared.webhooks);
     Ok(([(header::CONTENT_TYPE, FORMAT)], text).into_response())
 }
 
@@ -128,6 +136,33 @@ fn text(traffic: &Traffic, mail: &[Mail], now: Time) -> String {
         );
     }
     text
+}
+
+/// How calls of webhooks went; each has a series, and there are few.
+fn webhooks(text: &mut String, webhooks: &[Webhook]) {
+    type Count = fn(&Tally) -> &AtomicU64;
+    let figures: [(&str, &str, Count); 3] = [
+        ("told", "Events that a webhook has taken.", |tally| &tally.told),
+        ("failed", "Calls that it has not; most are made again.", |tally| {
+            &tally.failed
+        }),
+        ("given_up", "Events that it will not be told of.", |tally| {
+            &tally.given_up
+        }),
+    ];
+    for (name, help, count) in figures.into_iter().filter(|_| !webhooks.is_empty()) {
+        let name = format!("skep_webhook_{name}_total");
+        head(text, &name, help, "counter");
+        for webhook in webhooks {
+            line(
+                text,
+                &name,
+                "webhook",
+                webhook.name(),
+                count(webhook.tally()).load(Ordering::Relaxed),
+            );
+        }
+    }
 }
 
 fn head(text: &mut String, name: &str, help: &str, kind: &str) {
