@@ -349,6 +349,7 @@ impl Host for World {
                 let now = memory.now();
                 return memory.shard.beats(now, &beats);
             }
+            RunnerEvent::Evicted { lease, usage, denials } => Command::AttemptEvicted { lease, usage, denials },
             RunnerEvent::Lines { .. } | RunnerEvent::CacheRefused { .. } => return,
         };
         self.decide(|_| command);

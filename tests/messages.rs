@@ -167,6 +167,11 @@ fn a_source_cannot_be_given_and_bad_letters_are_refused() {
         message[key] = value;
         message
     };
+    let zstd = |body: Value| {
+        let mut message = with("body", body);
+        message["encoding"] = json!("zstd");
+        message
+    };
     for (bad, status, code) in [
         (with("ttl", json!("25h")), 422, "invalid-input"),
         (with("ttl", json!("0ms")), 400, "invalid-input"),
@@ -177,6 +182,17 @@ fn a_source_cannot_be_given_and_bad_letters_are_refused() {
         (with("crew", json!("nobody")), 404, "not-found"),
         (with("body", json!("x".repeat(257 << 10))), 400, "invalid-input"),
         (with("traceparent", json!("00-0-0-0")), 400, "invalid-input"),
+        (with("tracestate", json!("a=b")), 400, "invalid-input"),
+        (with("datatype", json!("what")), 400, "invalid-input"),
+        (with("encoding", json!("gzip")), 400, "invalid-input"),
+        (zstd(json!({"$text": "no frame"})), 400, "invalid-input"),
+        (
+            zstd(json!({"$artifact": {"digest": "0".repeat(64), "size": 1, "media": "x"}})),
+            400,
+            "invalid-input",
+        ),
+        // A bomb: half a kilobyte that become a byte too many.
+        (zstd(compressed(&vec![b' '; (10 << 20) + 1])), 400, "invalid-input"),
         (with("target", json!({"agent": "nobody"})), 404, "no-listener"),
     ] {
         post(&host, "", &bad).refuses(status, code);
@@ -192,6 +208,68 @@ fn a_source_cannot_be_given_and_bad_letters_are_refused() {
         );
         assert!(sent.get(told).is_some(), "{sent}");
     }
+}
+
+/// Bytes as a body says them that is compressed.
+fn compressed(bytes: &[u8]) -> Value {
+    let frame = ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest);
+    json!({"$hex": frame.iter().map(|byte| format!("{byte:02x}")).collect::<String>()})
+}
+
+#[test]
+fn what_is_compressed_is_expanded_at_the_door_and_what_is_large_becomes_an_artifact() {
+    let host = host();
+    let parent = format!("00-{}-{}-01", "a".repeat(32), "b".repeat(16));
+    let datatype = "c".repeat(64);
+    let mut small = event("job.done", "small");
+    small["body"] = compressed(&serde_json::to_vec(&small["body"]).unwrap());
+    for (key, value) in [
+        ("encoding", "zstd"),
+        ("traceparent", &parent),
+        ("tracestate", "a=1,b@c=2"),
+        ("datatype", &datatype),
+    ] {
+        small[key] = json!(value);
+    }
+    let sent = post(&host, "?wait=60s", &small).json();
+    assert_eq!(sent["deliveries"][0]["state"], "COMPLETED", "{sent}");
+    let read = host.get(&format!("/v1/messages/{}", sent["messageId"].as_str().unwrap()));
+    assert_eq!(read["body"]["note"], "small");
+    assert_eq!(
+        (&read["tracestate"], &read["datatype"]),
+        (&small["tracestate"], &small["datatype"])
+    );
+
+    // The largest that there is, from the command line; its receiver has no use for it, which is its own affair.
+    let note = "x".repeat((10 << 20) - 100);
+    let file = crate::harness::write(
+        host.data().parent().unwrap(),
+        "large.json",
+        json!({"note": note}).to_string(),
+    );
+    let sent = host.skep(&[
+        "message",
+        "send",
+        "job.done",
+        "--crew",
+        "post",
+        "--body",
+        &format!("@{file}"),
+        "-o",
+        "json",
+    ]);
+    let sent = sent.exits(0).json();
+    let artifact = &sent["body"]["$artifact"];
+    assert_eq!(
+        (&artifact["size"], &artifact["media"]),
+        (&json!(note.len() + 11), &json!("application/json"))
+    );
+    let fetched = host.call(
+        "GET",
+        &format!("/v1/artifacts/{}?crew=post", artifact["digest"].as_str().unwrap()),
+        &Value::Null,
+    );
+    assert_eq!(fetched.json(), json!({"note": note}));
 }
 
 /// Topics, and which of the subjects below each of them has.

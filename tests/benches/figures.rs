@@ -51,6 +51,7 @@ const FIGURES: &[Figure] = &[
     ("journal", journal::journal),
     ("tasks", tasks::tasks),
     ("ephemeral", tasks::ephemeral),
+    ("poison", tasks::poison),
     ("workflow3", steps::workflow3),
     ("tree", tree::tree),
     ("latency", tasks::latency),

@@ -207,6 +207,60 @@ pub(crate) fn throughput(ready: &Ready, task: &Value, durability: &str) -> Value
     })
 }
 
+/// Some ten thousand tasks, without and with one among them that traps each time it is tried: what the others lose by it.
+pub(crate) fn poison() -> Vec<Value> {
+    const EACH: usize = 10_000 / CLIENTS;
+    const ROUNDS: usize = 3;
+    let ready = Ready {
+        attempts: None,
+        ..Ready::of(skep_built_guests::LIMITS, "", "limits = { memory = \"16MiB\" }\n")
+    };
+    let act = |act: &str| json!({"description": act, "crew": "load", "input": {"do": act}});
+    let request = ready.request(&act("dice"));
+    let load = || ready.load(CLIENTS, &request, 1, Duration::ZERO, |asked| asked < EACH);
+    load();
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        without.push(time(load).1.as_secs_f64());
+        let mut poison = act("panic");
+        poison["retry"] = json!({"maxRetries": 3, "initialDelay": "100ms", "onExhausted": "dead_letter"});
+        let (letter, took) = time(|| {
+            let answer = ready.host.call("POST", "/v1/tasks", &poison);
+            assert_eq!(answer.status, 201);
+            // Every answer of these is that its task is completed.
+            load();
+            answer.json()
+        });
+        with.push(took.as_secs_f64());
+        let path = format!(
+            "/v1/tasks/{}?wait=60s",
+            letter["taskId"].as_str().expect("a task has an id")
+        );
+        let letter = ready.host.call("GET", &path, &Value::Null).json();
+        assert_eq!(
+            (&letter["failure"]["code"], &letter["attempts"]),
+            (&json!("dead-letter"), &json!(4)),
+            "{letter}"
+        );
+    }
+    let agents = ready.host.get("/v1/agents?crew=load");
+    let alive = |agent: &Value| agent["phase"] == "READY" && agent["generation"] == 1;
+    assert!(
+        agents["items"].as_array().expect("a page has items").iter().all(alive),
+        "{agents}"
+    );
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[ROUNDS / 2]
+    };
+    let (without, with) = (median(without), median(with));
+    let count = (CLIENTS * EACH) as f64;
+    vec![json!({
+        "value": round((1.0 - without / with) * 100.0, 1), "unit": "% of throughput lost", "without_per_s": round(count / without, 0),
+        "with_per_s": round(count / with, 0), "tasks": CLIENTS * EACH, "rounds": ROUNDS, "durability": "synced", "floor_us": ready.floor
+    })]
+}
+
 /// Submit to completed on a host that does nothing else, with a pause between, so that its threads are asleep.
 pub(crate) fn latency() -> Vec<Value> {
     const COUNT: usize = 1_000;

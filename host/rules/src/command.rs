@@ -184,6 +184,19 @@ pub enum Command {
         #[n(80)]
         mail: Option<Mail>,
     },
+    /// From the runner: an attempt that waited was dropped.
+    #[n(121)]
+    AttemptEvicted {
+        /// The last lease that it had.
+        #[n(0)]
+        lease: Lease,
+        /// What it used.
+        #[n(1)]
+        usage: Usage,
+        /// What was refused to it.
+        #[n(2)]
+        denials: Vec<Denial>,
+    },
     /// Send a message to a crew, on behalf of a principal.
     #[n(80)]
     SendMessage {

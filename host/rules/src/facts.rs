@@ -231,6 +231,7 @@ impl Command {
             | Command::WarmFailed { .. }
             | Command::AttemptStarted { .. }
             | Command::AttemptEnded { .. }
+            | Command::AttemptEvicted { .. }
             | Command::CreateSchedule { .. }
             | Command::DeleteSchedule { .. }
             | Command::NoteTime

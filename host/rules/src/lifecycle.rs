@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long a task may take. None is set unless said; the lease of an attempt has its own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Timeouts {
     /// From READY to the lease of an attempt, each time. Then the task is FAILED with `timed-out`.
     #[n(0)]

@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{AgentId, CrewId, Error, MessageId, Role, TaskId, text_serde},
+    id::{AgentId, CrewId, Digest, Error, MessageId, Role, TaskId, text_serde},
     limits::{DEFAULT_RETRIES, LEASE, MAX_KEY_BYTES, MAX_MESSAGE_TTL, MAX_SUBJECT_BYTES, MAX_SUBJECT_NAMES, QUERY_TTL},
     plan::Payload,
     priority::Priority,
@@ -323,6 +323,12 @@ pub struct Letter {
     /// W3C `traceparent`.
     #[n(10)]
     pub traceparent: Option<String>,
+    /// W3C `tracestate`, with a `traceparent`.
+    #[n(11)]
+    pub tracestate: Option<String>,
+    /// The schema that its body follows, by its digest: for the receiver; the host does not read it.
+    #[n(12)]
+    pub datatype: Option<Digest>,
 }
 
 impl Letter {
@@ -346,6 +352,15 @@ impl Letter {
         }
         if !self.traceparent.as_deref().is_none_or(is_traceparent) {
             return Err("the traceparent is none: `00-32 digits-16 digits-2 digits`, in hexadecimal".to_owned());
+        }
+        if self.tracestate.is_some() && self.traceparent.is_none() {
+            return Err("a tracestate comes with a traceparent".to_owned());
+        }
+        if !self.tracestate.as_deref().is_none_or(is_tracestate) {
+            return Err(
+                "the tracestate is none: up to 32 times `key=value` with commas between, together at most 512 bytes"
+                    .to_owned(),
+            );
         }
         if !self.body.fits() {
             return Err("the body is larger than 256 KiB; store it as an artifact".to_owned());
@@ -383,6 +398,21 @@ fn is_traceparent(text: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// What W3C's Trace Context 3.3.1 says of a list, keys only by their first byte: up to 32 members of printable ASCII.
+fn is_tracestate(text: &str) -> bool {
+    let printable = |part: &str| part.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=');
+    let member = |member: &str| {
+        let named = |(key, value): (&str, &str)| {
+            key.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+                && printable(key)
+                && printable(value)
+                && !value.is_empty()
+        };
+        member.trim().split_once('=').is_some_and(named)
+    };
+    text.len() <= 512 && text.split(',').count() <= 32 && text.split(',').all(member)
 }
 
 /// One message: what its sender wrote, and what the host stamped.
@@ -618,6 +648,8 @@ mod tests {
             correlation: matches!(kind, Kind::Response | Kind::Error).then(|| "c".to_owned()),
             reply_to: None,
             traceparent: None,
+            tracestate: None,
+            datatype: None,
         }
     }
 

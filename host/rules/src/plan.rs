@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{Digest, NodeName, Role},
+    lifecycle::Timeouts,
     limits::{
         DEFAULT_RETRIES, MAX_DEPENDENCIES, MAX_NOTE_BYTES, MAX_NOTES, MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_RETRIES,
         MAX_ROLES, MAX_SLOTS, MAX_TASK_DEPTH, MAX_TEXT_BYTES,
     },
     priority::Priority,
     quantity::Millis,
+    retry::Policy,
     schema::{Schema, Steps},
+    state::none,
 };
 
 /// A blob of a crew.
@@ -186,6 +189,14 @@ pub struct Node {
     /// How it is split, where the submitter has said that already. Agents cannot say it.
     #[n(16)]
     pub parts: Option<Plan>,
+    /// How failures are tried again, beside how often.
+    #[n(17)]
+    #[cbor(default, skip_if = "none")]
+    pub retry: Policy,
+    /// How long it may take.
+    #[n(18)]
+    #[cbor(default, skip_if = "none")]
+    pub timeouts: Timeouts,
 }
 
 /// How a task is split.
@@ -464,6 +475,8 @@ impl Node {
             output: None,
             slots: Vec::new(),
             parts: None,
+            retry: Policy::default(),
+            timeouts: Timeouts::default(),
         }
     }
 
@@ -493,6 +506,8 @@ impl Node {
         if self.max_retries.is_some_and(|n| n > MAX_RETRIES) {
             return refuse("it asks for more than 100 retries");
         }
+        self.retry.check().map_err(|why| self.refuse(why))?;
+        self.timeouts.check().map_err(|why| self.refuse(why))?;
         if !self.input.fits() {
             return refuse("its input is larger than 256 KiB; store it as an artifact");
         }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How failures are tried again, beside how often. What is absent is the host's default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Policy {
     /// The delay before the first retry: [`RETRY_INITIAL`].
     #[n(0)]

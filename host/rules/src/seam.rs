@@ -312,6 +312,20 @@ pub enum RunnerEvent {
         #[n(1)]
         why: String,
     },
+    /// An attempt that waited was dropped, and what follows of its task goes on by its record: what it had used until then would be told of by nobody
+    /// else. Its lease was over before.
+    #[n(91)]
+    Evicted {
+        /// The last that it had.
+        #[n(0)]
+        lease: Lease,
+        /// What it used.
+        #[n(1)]
+        usage: Usage,
+        /// What was refused to it while it ran.
+        #[n(2)]
+        denials: Vec<Denial>,
+    },
     /// Lines that attempts have written since the last one, those of all attempts that wrote any. The last of an attempt come before its end.
     #[n(90)]
     Lines {

@@ -11,12 +11,15 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     approval::Request,
     id::{Digest, MessageId, Role, TaskId},
+    lifecycle::Timeouts,
     message::Letter,
     plan::{Artifact, Payload},
+    priority::Priority,
     quantity::{Millis, Time},
     reason::Reason,
+    retry::Policy,
     seam::DependencyEnd,
-    state::{Corrupt, encode},
+    state::{Corrupt, encode, none},
 };
 
 /// What an attempt asks.
@@ -173,6 +176,17 @@ pub struct Child {
     /// How often it may be tried again; the host's default when absent.
     #[n(4)]
     pub max_retries: Option<u32>,
+    /// How failures are tried again, beside how often.
+    #[n(5)]
+    #[cbor(default, skip_if = "none")]
+    pub retry: Policy,
+    /// How long it may take.
+    #[n(6)]
+    #[cbor(default, skip_if = "none")]
+    pub timeouts: Timeouts,
+    /// Its lane; its parent's when absent.
+    #[n(7)]
+    pub priority: Option<Priority>,
 }
 
 /// What a step answered.

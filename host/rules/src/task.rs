@@ -24,6 +24,7 @@ use crate::{
     retry::{OnExhausted, Policy, child_seed},
     schema::Schema,
     seam::{Denial, DependencyEnd, Export, TaskView},
+    state::none,
     step::Asked,
 };
 
@@ -445,11 +446,6 @@ pub struct Draft {
     pub given: bool,
 }
 
-/// Zero, which is not written.
-fn none<T: Default + PartialEq>(number: &T) -> bool {
-    *number == T::default()
-}
-
 /// What a run waits for between two attempts: a step that will be answered later.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Wait {
@@ -596,6 +592,8 @@ impl Task {
             optional: self.optional,
             integrates: self.integrates,
             max_retries: Some(self.max_retries),
+            retry: self.retry.clone(),
+            timeouts: self.timeouts,
             plan: self.plan,
             lane: part.lane,
             priority: part.priority,

@@ -135,6 +135,12 @@ impl Control {
         self.parked.store(false, Ordering::Release);
     }
 
+    /// The attempt ends where it waits, when it is polled next.
+    pub(crate) fn break_off(&self) {
+        self.halt(Halt::Cancelled);
+        self.parked.store(false, Ordering::Release);
+    }
+
     /// Ends the attempt as cancelled, at its next yield or call, or at once where it waits.
     pub fn cancel(&self) {
         self.halt(Halt::Cancelled);

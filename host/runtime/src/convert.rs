@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 
 use skep_rules::{
     id::NodeName,
+    lifecycle::Timeouts,
     limits::{MAX_PAYLOAD_BYTES, MAX_PLAN_NODES, MAX_TEXT_BYTES},
     plan::{Artifact, Node, NodePoint, Note, Outcome, Payload, Plan, Retry, Slot},
     priority::Priority,
     quantity::Millis,
     reason::Reason,
+    retry::Policy,
     schema,
     seam::{DependencyEnd, Lease, TaskView},
 };
@@ -80,7 +82,12 @@ fn node_in(node: Node) -> types::Node {
         check: node.check,
         optional: node.optional,
         integrates: node.integrates,
-        max_retries: node.max_retries,
+        retry: retry_in(node.max_retries, node.retry),
+        timeouts: types::Timeouts {
+            schedule_to_start: node.timeouts.schedule_to_start.map(|time| time.0),
+            start_to_close: node.timeouts.start_to_close.map(|time| time.0),
+            schedule_to_close: node.timeouts.schedule_to_close.map(|time| time.0),
+        },
         plan: node.plan,
         lane: node.lane.map(|lane| lane.to_string()),
         priority: node.priority.map(priority_in),
@@ -91,6 +98,40 @@ fn node_in(node: Node) -> types::Node {
         note: node.note,
         output: node.output.map(|schema| schema.to_string()),
         slots: node.slots.into_iter().map(slot).collect(),
+    }
+}
+
+fn retry_in(max_retries: Option<u32>, policy: Policy) -> types::RetryPolicy {
+    types::RetryPolicy {
+        max_retries,
+        initial_delay: policy.initial.map(|delay| delay.0),
+        factor_percent: policy.factor,
+        max_delay: policy.cap.map(|delay| delay.0),
+        jitter_percent: policy.jitter,
+        non_retryable: policy.not_again.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// How failures are tried again; the code that is none. Whether the rest is within its bounds is for the rules to say.
+pub(crate) fn retry(retry: types::RetryPolicy) -> Result<(Option<u32>, Policy), String> {
+    let code = |code: &String| code.parse::<Reason>().map_err(|_| escape(code.as_bytes(), 64));
+    let policy = Policy {
+        initial: retry.initial_delay.map(Millis),
+        factor: retry.factor_percent,
+        cap: retry.max_delay.map(Millis),
+        jitter: retry.jitter_percent,
+        not_again: retry.non_retryable.iter().map(code).collect::<Result<_, _>>()?,
+        // What an agent makes is not kept for a person unless its submitter says so of the whole.
+        on_exhausted: None,
+    };
+    Ok((retry.max_retries, policy))
+}
+
+pub(crate) fn timeouts(timeouts: types::Timeouts) -> Timeouts {
+    Timeouts {
+        schedule_to_start: timeouts.schedule_to_start.map(Millis),
+        start_to_close: timeouts.start_to_close.map(Millis),
+        schedule_to_close: timeouts.schedule_to_close.map(Millis),
     }
 }
 
@@ -252,7 +293,11 @@ fn node(node: types::Node) -> Result<Node, Error> {
             node: slot.node.parse().map_err(named)?,
         })
     };
+    let (max_retries, retry) =
+        retry(node.retry).map_err(|code| bad(format!("in a plan, of `{name}`: `{code}` is no reason code")))?;
     Ok(Node {
+        retry,
+        timeouts: timeouts(node.timeouts),
         output: schema("output", node.output)?,
         slots: node.slots.into_iter().map(slot).collect::<Result<_, Error>>()?,
         description: node.description,
@@ -262,7 +307,7 @@ fn node(node: types::Node) -> Result<Node, Error> {
         check: node.check,
         optional: node.optional,
         integrates: node.integrates,
-        max_retries: node.max_retries,
+        max_retries,
         plan: node.plan,
         lane: node.lane.map(|lane| lane.parse().map_err(named)).transpose()?,
         priority: node.priority.map(priority),
@@ -289,7 +334,19 @@ mod tests {
             check: false,
             optional: false,
             integrates: false,
-            max_retries: None,
+            retry: types::RetryPolicy {
+                max_retries: None,
+                initial_delay: None,
+                factor_percent: None,
+                max_delay: None,
+                jitter_percent: None,
+                non_retryable: vec![],
+            },
+            timeouts: types::Timeouts {
+                schedule_to_start: None,
+                start_to_close: None,
+                schedule_to_close: None,
+            },
             plan: false,
             lane: None,
             priority: None,

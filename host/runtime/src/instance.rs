@@ -126,6 +126,15 @@ impl Attempt {
     pub(crate) fn control(&self) -> &Arc<Control> {
         &self.control
     }
+
+    /// Ends it where it waits, without a word to the guest: what it came to until then.
+    pub(crate) fn break_off(&mut self) -> Option<Ended> {
+        self.control.break_off();
+        match self.body.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ended) => Some(ended),
+            Poll::Pending => None,
+        }
+    }
 }
 
 impl Prepared {

@@ -486,10 +486,13 @@ impl Shared {
         parked.into_iter().for_each(|parked| self.discard(parked.attempt));
     }
 
-    /// Drops an attempt here and now, and leaves its directory to the threads that may block.
-    fn discard(&self, attempt: Attempt) {
+    /// Drops an attempt that waits here and now, says what it has used, and leaves its directory to the threads that may block.
+    fn discard(&self, mut attempt: Attempt) {
         let _runtime = self.handle.enter();
-        drop(attempt);
+        let lease = attempt.control().lease();
+        if let Some(Ended { usage, denials, .. }) = attempt.break_off() {
+            self.host.event(RunnerEvent::Evicted { lease, usage, denials });
+        }
     }
 
     fn ended(self: &Arc<Self>, lease: Lease, ended: Ended) {

@@ -21,7 +21,8 @@ use skep_rules::{
     quantity::{Size, Time},
     reason::Reason,
     seam::{
-        Call, DependencyEnd, End, HostCall, HostReply, Identity, Lease, RunnerCommand, RunnerEvent, StepReply, TaskView,
+        Call, DependencyEnd, End, HostCall, HostReply, Identity, Lease, RunnerCommand, RunnerEvent, StepReply,
+        TaskView, Usage,
     },
     step::{Decided, Recorded, Step, StepCall, StepResult, Value},
 };
@@ -338,8 +339,18 @@ impl Trial {
     pub(crate) fn next(&self) -> RunnerEvent {
         loop {
             match self.told.recv_timeout(Duration::from_secs(60)).unwrap() {
-                RunnerEvent::Beats { .. } | RunnerEvent::Lines { .. } => {}
+                RunnerEvent::Beats { .. } | RunnerEvent::Lines { .. } | RunnerEvent::Evicted { .. } => {}
                 event => return event,
+            }
+        }
+    }
+
+    /// What an attempt has used that waited and was dropped.
+    pub(crate) fn evicted(&self) -> (Lease, Usage) {
+        loop {
+            if let RunnerEvent::Evicted { lease, usage, .. } = self.told.recv_timeout(Duration::from_secs(60)).unwrap()
+            {
+                return (lease, usage);
             }
         }
     }

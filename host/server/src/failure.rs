@@ -90,12 +90,17 @@ impl Failure {
     }
 }
 
+/// Bytes of a line that are shown; what is wrong further on is named by its place alone.
+const MAX_EXCERPT: usize = 4 << 10;
+
 impl Place {
     fn find(file: &Path, text: &str, span: &Range<usize>) -> Option<Self> {
         let before = text.get(..span.start)?;
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = text.get(start..)?.lines().next().unwrap_or_default();
         let column = text.get(start..span.start)?.chars().count();
+        // A line of a megabyte shows nobody anything.
+        let line = line.get(..line.floor_char_boundary(MAX_EXCERPT)).unwrap_or_default();
         let meant = text
             .get(span.clone())?
             .lines()
@@ -107,7 +112,7 @@ impl Place {
             file: plain(&file.display().to_string()),
             line: before.matches('\n').count() + 1,
             column: column + 1,
-            excerpt: Some((line.replace('\t', " "), meant.max(1))),
+            excerpt: (column < MAX_EXCERPT).then(|| (line.replace('\t', " "), meant.clamp(1, MAX_EXCERPT - column))),
         })
     }
 }

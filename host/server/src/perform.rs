@@ -99,6 +99,9 @@ fn take(driver: &Driver, event: RunnerEvent) -> Result<(), Error> {
         }
         RunnerEvent::CacheRefused { digest, why } => (Command::CacheRefused { digest, why }, Vec::new()),
         RunnerEvent::Started { lease } => (Command::AttemptStarted { lease }, Vec::new()),
+        RunnerEvent::Evicted { lease, usage, denials } => {
+            (Command::AttemptEvicted { lease, usage, denials }, Vec::new())
+        }
         RunnerEvent::Ended {
             lease,
             end,
@@ -310,6 +313,27 @@ fn crew_of(driver: &Driver, lease: Lease) -> Result<Option<CrewId>, Error> {
 pub(crate) fn artifact(driver: &Driver, crew: CrewId, digest: Digest) -> Result<Option<Artifact>, Error> {
     let row = driver.artifact_row(&artifact_key(crew, digest))?;
     row.map(|bytes| decode(&bytes)).transpose()
+}
+
+/// Keeps what a client sent as an artifact of a crew. Waits for the disk.
+pub(crate) fn keep(driver: &Driver, crew: CrewId, bytes: &[u8]) -> Result<Artifact, Error> {
+    if driver.low_space.load(Ordering::Relaxed) {
+        let full = skep_rules::rejection::Rejection::new(Reason::Overloaded, "the disk is nearly full");
+        return Err(full.into());
+    }
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
+    let media = if is_json {
+        "application/json"
+    } else {
+        "application/octet-stream"
+    };
+    let artifact = Artifact {
+        digest: Digest::of(bytes),
+        size: bytes.len() as u64,
+        media: media.to_owned(),
+    };
+    driver.keep_artifact(bytes, artifact_key(crew, artifact.digest), encode(&artifact))?;
+    Ok(artifact)
 }
 
 fn artifact_key(crew: CrewId, digest: Digest) -> Vec<u8> {

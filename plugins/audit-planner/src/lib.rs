@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(nodes[0].input, nodes[2].input);
 
         assert!(nodes[3].optional && !nodes[3].check);
-        assert_eq!(nodes[3].max_retries, Some(0));
+        assert_eq!(nodes[3].retry.max_retries, Some(0));
         assert_eq!(
             nodes[3].input.parse::<Value>().unwrap(),
             json!({"drill": "tcp-connect"})

@@ -78,7 +78,7 @@ pub(crate) fn drill(drill: &Drill) -> Result<Node, Failure> {
     let input = Payload::json(&Input { drill: &drill.name })?;
     Ok(Node {
         optional: true,
-        max_retries: Some(0),
+        retry: skep_sdk::RetryPolicy::times(0),
         ..Node::new(name, description, "intruder", input)
     })
 }

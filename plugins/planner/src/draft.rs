@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use skep_sdk::{ApprovalPoint, Priority};
+use skep_sdk::{ApprovalPoint, Priority, RetryPolicy, Timeouts};
 
 use crate::document::Mistake;
 
@@ -35,7 +35,8 @@ pub(crate) struct Draft {
     pub(crate) check: bool,
     pub(crate) optional: bool,
     pub(crate) integrates: bool,
-    pub(crate) max_retries: Option<u32>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) timeouts: Timeouts,
     pub(crate) plan: bool,
     pub(crate) lane: Option<Word>,
     pub(crate) priority: Option<Priority>,
@@ -78,7 +79,8 @@ impl Draft {
             check: false,
             optional: false,
             integrates: false,
-            max_retries: None,
+            retry: RetryPolicy::default(),
+            timeouts: Timeouts::default(),
             plan: false,
             lane: None,
             priority: None,
@@ -112,6 +114,25 @@ impl Word {
     pub(crate) fn retries(&self) -> Result<u32, Mistake> {
         let number = self.text.parse().ok().filter(|number| *number <= MAX_RETRIES);
         number.ok_or_else(|| self.mistake(format!("a task may be tried again 0 to {MAX_RETRIES} times")))
+    }
+
+    /// A duration, in milliseconds.
+    pub(crate) fn duration(&self) -> Result<u64, Mistake> {
+        let units = [
+            ("ms", 1),
+            ("s", 1_000),
+            ("m", 60_000),
+            ("min", 60_000),
+            ("h", 3_600_000),
+            ("d", 86_400_000),
+        ];
+        let unit = self.text.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.text.len());
+        let (number, unit) = self.text.split_at(unit);
+        let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+        let millis = factor.and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor));
+        millis
+            .filter(|millis| *millis > 0)
+            .ok_or_else(|| self.mistake("a duration is a whole number, not 0, of `ms`, `s`, `m`, `h` or `d`: `30s`"))
     }
 
     /// Something is wrong with this word.

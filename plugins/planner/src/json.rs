@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
+use skep_sdk::{RetryPolicy, Timeouts};
 
 use crate::{
     document::Mistake,
@@ -36,7 +37,8 @@ struct Node<'a> {
     optional: bool,
     #[serde(default)]
     integrates: bool,
-    max_retries: Option<&'a RawValue>,
+    retry: Option<&'a RawValue>,
+    timeouts: Option<&'a RawValue>,
     #[serde(default)]
     plan: bool,
     lane: Option<&'a RawValue>,
@@ -55,6 +57,28 @@ struct JsonSlot<'a> {
     #[serde(borrow)]
     node: &'a RawValue,
     schema: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct JsonRetry<'a> {
+    #[serde(borrow)]
+    max_retries: Option<&'a RawValue>,
+    initial_delay: Option<&'a RawValue>,
+    factor: Option<f64>,
+    max_delay: Option<&'a RawValue>,
+    jitter_percent: Option<u32>,
+    #[serde(default)]
+    non_retryable: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct JsonTimeouts<'a> {
+    #[serde(borrow)]
+    schedule_to_start: Option<&'a RawValue>,
+    start_to_close: Option<&'a RawValue>,
+    schedule_to_close: Option<&'a RawValue>,
 }
 
 /// The tasks of a document.
@@ -112,13 +136,12 @@ impl Source<'_> {
             check: node.check,
             optional: node.optional,
             integrates: node.integrates,
-            max_retries: node
-                .max_retries
-                .map(|raw| {
-                    let (text, place) = (raw.get().to_owned(), self.place(raw));
-                    Word { text, place }.retries()
-                })
-                .transpose()?,
+            retry: node.retry.map(|raw| self.retry(raw)).transpose()?.unwrap_or_default(),
+            timeouts: node
+                .timeouts
+                .map(|raw| self.timeouts(raw))
+                .transpose()?
+                .unwrap_or_default(),
             plan: node.plan,
             lane: self.optional(node.lane)?,
             priority: self.optional(node.priority)?.map(|word| word.priority()).transpose()?,
@@ -128,6 +151,35 @@ impl Source<'_> {
             slots: node.slots.into_iter().map(slot).collect::<Result<_, _>>()?,
             ..Draft::new(place)
         })
+    }
+
+    fn retry(&self, raw: &RawValue) -> Result<RetryPolicy, Mistake> {
+        let retry: JsonRetry<'_> = parse(raw.get(), self.place(raw).start)?;
+        let most = retry.max_retries.map(|raw| {
+            let (text, place) = (raw.get().to_owned(), self.place(raw));
+            Word { text, place }.retries()
+        });
+        Ok(RetryPolicy {
+            max_retries: most.transpose()?,
+            initial_delay: self.duration(retry.initial_delay)?,
+            factor_percent: retry.factor.map(hundredths),
+            max_delay: self.duration(retry.max_delay)?,
+            jitter_percent: retry.jitter_percent,
+            non_retryable: retry.non_retryable,
+        })
+    }
+
+    fn timeouts(&self, raw: &RawValue) -> Result<Timeouts, Mistake> {
+        let timeouts: JsonTimeouts<'_> = parse(raw.get(), self.place(raw).start)?;
+        Ok(Timeouts {
+            schedule_to_start: self.duration(timeouts.schedule_to_start)?,
+            start_to_close: self.duration(timeouts.start_to_close)?,
+            schedule_to_close: self.duration(timeouts.schedule_to_close)?,
+        })
+    }
+
+    fn duration(&self, raw: Option<&RawValue>) -> Result<Option<u64>, Mistake> {
+        self.optional(raw)?.map(|word| word.duration()).transpose()
     }
 
     fn words(&self, raw: &[&RawValue]) -> Result<Vec<Word>, Mistake> {
@@ -145,6 +197,16 @@ impl Source<'_> {
         let place = place.start + 1..place.end.saturating_sub(1);
         Ok(Word { text, place })
     }
+}
+
+/// A factor in hundredths. What it may be is for the host to say.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is whole and between nought and a million"
+)]
+fn hundredths(factor: f64) -> u32 {
+    (factor * 100.0).round().clamp(0.0, 1e6) as u32
 }
 
 fn parse_owned<T: DeserializeOwned>(text: &str, start: usize) -> Result<T, Mistake> {

@@ -309,7 +309,7 @@ fn attribute(draft: &mut Draft, text: &Text, range: Range<usize>) -> Result<(), 
         return Ok(());
     }
     let known = [
-        "role", "after", "retries", "lane", "priority", "approval", "slots", "note",
+        "role", "after", "retries", "timeout", "within", "lane", "priority", "approval", "slots", "note",
     ];
     if !known.contains(&key) {
         return Err(whole.mistake(format!(
@@ -325,7 +325,9 @@ fn attribute(draft: &mut Draft, text: &Text, range: Range<usize>) -> Result<(), 
     match key {
         "role" => draft.roles.extend(list().into_iter().map(|range| text.word(range))),
         "after" => draft.after.extend(list().into_iter().map(|range| text.word(range))),
-        "retries" => draft.max_retries = Some(value.retries()?),
+        "retries" => draft.retry.max_retries = Some(value.retries()?),
+        "timeout" => draft.timeouts.start_to_close = Some(value.duration()?),
+        "within" => draft.timeouts.schedule_to_close = Some(value.duration()?),
         "lane" => draft.lane = Some(value),
         "priority" => draft.priority = Some(value.priority()?),
         "approval" => draft.approval = Some(value.approval()?),

@@ -84,7 +84,14 @@ fn shown_node(node: &Node) -> Value {
         "check": node.check,
         "optional": node.optional,
         "integrates": node.integrates,
-        "maxRetries": node.max_retries,
+        "retry": said(json!({
+            "maxRetries": node.retry.max_retries, "initialDelay": node.retry.initial_delay, "factorPercent": node.retry.factor_percent,
+            "maxDelay": node.retry.max_delay, "jitterPercent": node.retry.jitter_percent, "nonRetryable": node.retry.non_retryable,
+        })),
+        "timeouts": said(json!({
+            "scheduleToStart": node.timeouts.schedule_to_start, "startToClose": node.timeouts.start_to_close,
+            "scheduleToClose": node.timeouts.schedule_to_close,
+        })),
         "plan": node.plan,
         "lane": node.lane,
         "priority": node.priority.map(|priority| word(&format!("{priority:?}"))),
@@ -93,6 +100,11 @@ fn shown_node(node: &Node) -> Value {
         "output": schema(&node.output),
         "slots": slots,
     });
+    said(all)
+}
+
+/// An object without what says nothing.
+fn said(all: Value) -> Value {
     let Value::Object(all) = all else { unreachable!() };
     let said = all
         .into_iter()

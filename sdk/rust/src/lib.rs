@@ -70,6 +70,7 @@ mod mailbox;
 pub mod messages;
 pub mod payload;
 mod planner;
+mod retry;
 mod sequencer;
 pub mod state;
 mod task;
@@ -79,7 +80,7 @@ pub use bindings::checker_agent::exports::skep::agent::checker::{Guest as Checke
 pub use bindings::executor_agent::exports::skep::agent::executor::{Guest as Executor, Outcome};
 pub use bindings::imports::skep::agent::types::{
     ApprovalPoint, Artifact, Dependency, Ended, Failure, Message, MessageKind, Node, Note, Payload, Plan, Priority,
-    Retry, Sender, Slot, Task,
+    Retry, RetryPolicy, Sender, Slot, Task, Timeouts,
 };
 pub use bindings::mailbox_agent::exports::skep::agent::mailbox::Guest as Mailbox;
 pub use bindings::planner_agent::exports::skep::agent::planner::Guest as Planner;

@@ -65,6 +65,7 @@ impl Letter {
             idempotency_key: None,
             correlation: None,
             reply_to: None,
+            datatype: None,
         })
     }
 
@@ -101,6 +102,8 @@ impl Message {
             partition_key: None,
             idempotency_key: None,
             traceparent: None,
+            tracestate: None,
+            datatype: None,
             delivery: 1,
             body: Payload::json(body)?,
         })

@@ -1,6 +1,6 @@
 //! The export `planner`: split objectives.
 
-use crate::{Node, Payload, Plan};
+use crate::{Node, Payload, Plan, RetryPolicy, Timeouts};
 
 impl Node {
     /// A node that any agent with `role` may execute: waits for nothing, unchecked, required, with the host's retry limit.
@@ -21,7 +21,8 @@ impl Node {
             check: false,
             optional: false,
             integrates: false,
-            max_retries: None,
+            retry: RetryPolicy::default(),
+            timeouts: Timeouts::default(),
             plan: false,
             lane: None,
             priority: None,

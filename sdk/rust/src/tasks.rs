@@ -6,7 +6,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use skep_sdk::{Executor, Failure, Outcome, Task, tasks::{self, Child}};
+//! use skep_sdk::{Executor, Failure, Outcome, RetryPolicy, Task, tasks::{self, Child}};
 //!
 //! struct Sum;
 //!
@@ -17,7 +17,7 @@
 //!         for part in &parts {
 //!             let child = Child {
 //!                 roles: vec!["adder".into()],
-//!                 max_retries: Some(1),
+//!                 retry: RetryPolicy::times(1),
 //!                 ..Child::new("add some numbers", part)?
 //!             };
 //!             children.push(tasks::spawn(&child)?);
@@ -49,7 +49,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::bindings::imports::skep::agent::tasks as host;
 #[cfg(not(target_family = "wasm"))]
 use crate::double::tasks as host;
-use crate::{Failure, Payload, payload};
+use crate::{Failure, Payload, RetryPolicy, Timeouts, payload};
 
 pub use crate::bindings::imports::skep::agent::tasks::{
     Answer, Child, Decision, End, Ended, Error, Item, Mode, OnTimeout, Request,
@@ -67,7 +67,9 @@ impl Child {
             input: Payload::json(input)?,
             roles: Vec::new(),
             check: false,
-            max_retries: None,
+            retry: RetryPolicy::default(),
+            timeouts: Timeouts::default(),
+            priority: None,
         })
     }
 }

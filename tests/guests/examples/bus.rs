@@ -68,6 +68,7 @@ fn letter(kind: MessageKind, name: &str) -> Letter {
         idempotency_key: None,
         correlation: None,
         reply_to: None,
+        datatype: None,
     }
 }
 

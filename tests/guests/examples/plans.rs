@@ -4,7 +4,9 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use skep_sdk::{Checker, Ended, Executor, Failure, Node, Note, Outcome, Payload, Plan, Planner, Task, Verdict};
+use skep_sdk::{
+    Checker, Ended, Executor, Failure, Node, Note, Outcome, Payload, Plan, Planner, RetryPolicy, Task, Verdict,
+};
 
 #[derive(Deserialize)]
 struct Step {
@@ -38,7 +40,10 @@ fn plan_of(input: &Value) -> Result<Plan, Failure> {
             check: step.check,
             optional: step.optional,
             integrates: step.integrates,
-            max_retries: step.retries,
+            retry: RetryPolicy {
+                max_retries: step.retries,
+                ..RetryPolicy::default()
+            },
             ..Node::new(&step.name, &step.name, step.role, Payload::json(&step.input)?)
         })
     };

@@ -453,7 +453,7 @@ impl Machine {
                 let child = Child {
                     roles: roles.clone(),
                     check: *check,
-                    max_retries: Some(*max_retries),
+                    retry: skep_sdk::RetryPolicy::times(*max_retries),
                     ..Child::new(format!("child {number}"), &run)?
                 };
                 match tasks::spawn(&child) {

@@ -28,7 +28,9 @@ impl Executor for Steps {
                         input: Payload::Inline(b"null".to_vec()),
                         roles: Vec::new(),
                         check: false,
-                        max_retries: None,
+                        retry: skep_sdk::RetryPolicy::default(),
+                        timeouts: skep_sdk::Timeouts::default(),
+                        priority: None,
                     })?;
                     let ended = tasks::await_all(&[child], None)?;
                     if !matches!(ended.as_slice(), [only] if matches!(only.end, tasks::End::Completed(_))) {

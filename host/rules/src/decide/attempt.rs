@@ -87,6 +87,18 @@ impl Decision<'_> {
         Reply::Done
     }
 
+    /// Bills what an attempt used that waited and was dropped: its task goes on by its record, for which nothing is billed again.
+    pub(super) fn attempt_evicted(&mut self, lease: Lease, usage: Usage, mut denials: Vec<Denial>) -> Reply {
+        let crew = self.state.task(lease.task).map(|task| task.crew);
+        let agent = self.state.agent(lease.agent);
+        if let (Some(crew), Some(_)) = (crew, agent) {
+            denials.truncate(MAX_DENIALS);
+            self.denied(crew, lease, &denials);
+            self.emit(Event::AttemptUsed { lease, usage, denials });
+        }
+        Reply::Done
+    }
+
     /// Tells the audit log of an attempt that was overtaken. One that was told to stop says so and is no news.
     pub(super) fn fenced(&mut self, lease: Lease, end: &End) -> Reply {
         if !matches!(end, End::Cancelled | End::Fenced) {
@@ -366,6 +378,8 @@ impl Decision<'_> {
             optional: node.optional || parent.on_failure == OnFailure::Collect,
             integrates: node.integrates,
             max_retries: node.max_retries.unwrap_or(DEFAULT_RETRIES),
+            retry: node.retry,
+            timeouts: node.timeouts,
             seed,
             order: self.state.next_order() + index,
             created: self.now,

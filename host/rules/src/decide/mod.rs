@@ -191,6 +191,7 @@ impl<'a> Decision<'a> {
                 message,
             } => Ok(self.warm_failed(agent, generation, reason, &message)),
             Command::AttemptStarted { lease } => Ok(self.attempt_started(lease)),
+            Command::AttemptEvicted { lease, usage, denials } => Ok(self.attempt_evicted(lease, usage, denials)),
             Command::AttemptEnded {
                 lease,
                 end,

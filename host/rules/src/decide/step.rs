@@ -462,7 +462,9 @@ impl Decision<'_> {
         let bad = asked.description.len() > MAX_TEXT_BYTES
             || !asked.input.fits()
             || asked.roles.len() > MAX_ROLES
-            || asked.max_retries.is_some_and(|retries| retries > MAX_RETRIES);
+            || asked.max_retries.is_some_and(|retries| retries > MAX_RETRIES)
+            || asked.retry.check().is_err()
+            || asked.timeouts.check().is_err();
         if bad {
             return StepResult::refused(Reason::InvalidInput);
         }
@@ -488,11 +490,13 @@ impl Decision<'_> {
             roles: asked.roles,
             check: asked.check,
             max_retries: asked.max_retries.unwrap_or(DEFAULT_RETRIES),
+            retry: asked.retry,
+            timeouts: asked.timeouts,
             seed: retry::child_seed(seed, parent.children.len() as u64),
             order: self.state.next_order(),
             created: self.now,
             by: parent.by.clone(),
-            priority: parent.priority,
+            priority: asked.priority.unwrap_or(parent.priority),
             on_failure: parent.on_failure,
             ..blank(id, parent.crew)
         };

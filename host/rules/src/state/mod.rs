@@ -626,6 +626,11 @@ impl State {
     }
 }
 
+/// Whether a field says nothing, and is not written.
+pub(crate) fn none<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Bytes of a value that cannot fail to encode: memory is the only sink.
 pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     // Most records fit, and growing in small steps costs more than the encoding.

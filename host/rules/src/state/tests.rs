@@ -4,6 +4,7 @@ use super::{Corrupt, State, decode, encode};
 use crate::{
     agent::{Failure, Phase},
     approval::{Approval, Asks, Item, OnTimeout, Point, Points, Settled, Terms, Verdict},
+    audit::AuditEntry,
     crew::CrewManifest,
     crew_record::{Crew, CrewPhase, Member},
     decide::blank,
@@ -14,14 +15,15 @@ use crate::{
     lease::Held,
     limits::Tier,
     manifest::Manifest,
+    message::{Kind, Letter, Target},
     metadata::{Ceiling, Clock, Index, Keys, Newest, Publisher, Revocations, Root, Rotation},
-    plan::{Payload, Plan},
+    plan::{Node, Payload, Plan},
     plugin::{Plugin, Signature},
     priority::Priority,
     quantity::{Fuel, Size, Time},
     reason::Reason,
     seam::{Export, Lease, Usage},
-    step::StepCall,
+    step::{Child, StepCall},
     task::{Task, TaskState, Wait},
     trust::Revocation,
 };
@@ -576,3 +578,47 @@ const WRITTEN: &[&str] = &[
     "821867835000000000000000000000000000040000011b0000018bcfe56800",
     "821867835000000000000000000000000000040000021b0000018bcfe56800",
 ];
+
+/// What says nothing with its newer fields is written as it was before there were any, and so is read as well.
+#[test]
+fn newer_fields_that_say_nothing_are_not_written() {
+    fn written<T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()> + PartialEq + std::fmt::Debug>(
+        value: &T,
+    ) -> u64 {
+        let bytes = encode(value);
+        let read: T = decode("a value", &bytes).unwrap();
+        assert_eq!(read, *value);
+        minicbor::Decoder::new(&bytes).array().unwrap().unwrap()
+    }
+    let node = Node::named("a".parse().unwrap());
+    assert!(written(&node) <= 17);
+    let child = Child {
+        description: String::new(),
+        input: Payload::Inline(Vec::new()),
+        roles: Default::default(),
+        check: false,
+        max_retries: None,
+        retry: Default::default(),
+        timeouts: Default::default(),
+        priority: None,
+    };
+    assert!(written(&child) <= 5);
+    let letter = Letter {
+        kind: Kind::Event,
+        subject: "a".parse().unwrap(),
+        target: Target::Subscribers,
+        body: Payload::Inline(Vec::new()),
+        priority: Priority::Medium,
+        ttl: None,
+        partition_key: None,
+        idempotency_key: None,
+        correlation: None,
+        reply_to: None,
+        traceparent: None,
+        tracestate: None,
+        datatype: None,
+    };
+    assert!(written(&letter) <= 11);
+    let entry = AuditEntry::new(Time(1), crate::audit::Kind::BackedUp, "");
+    assert!(written(&entry) <= 8);
+}

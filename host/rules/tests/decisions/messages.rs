@@ -60,6 +60,8 @@ fn letter(kind: Kind, subject: &str) -> Letter {
         correlation: matches!(kind, Kind::Response | Kind::Error).then(|| "a conversation".into()),
         reply_to: None,
         traceparent: None,
+        tracestate: None,
+        datatype: None,
     }
 }
 

@@ -3,10 +3,12 @@
 use skep_rules::{
     audit::Kind,
     command::Command,
+    lifecycle::Timeouts,
     limits::MAX_TASK_DEPTH,
     plan::{NodePoint, Note, Outcome, Payload, Plan, Retry, Slot},
-    quantity::Fuel,
+    quantity::{Fuel, Millis},
     reason::Reason,
+    retry::Policy,
     seam::{Call, Denial, End, Export},
     task::TaskState,
 };
@@ -429,6 +431,56 @@ fn a_plan_that_is_given_waits_for_what_its_task_waits_for() {
     assert_eq!((bench.is(id), bench.record(id).children.len()), (TaskState::Pending, 0));
     bench.done(first);
     assert_eq!(bench.is(bench.child(id, "a")), TaskState::Assigned);
+}
+
+#[test]
+fn a_node_says_how_it_is_tried_again_and_how_long_it_may_take() {
+    let retry = Policy {
+        initial: Some(Millis(7)),
+        jitter: Some(0),
+        not_again: [Reason::Trapped].into(),
+        ..Policy::default()
+    };
+    let timeouts = Timeouts {
+        schedule_to_close: Some(Millis(60_000)),
+        ..Timeouts::default()
+    };
+    let mut bench = Bench::new();
+    let parts = altered(&[("a", &[]), ("b", &["a"])], |plan| {
+        plan.nodes[0].max_retries = Some(1);
+        (plan.nodes[0].retry, plan.nodes[0].timeouts) = (retry.clone(), timeouts);
+    });
+    let id = bench.task(|task| task.parts = Some(parts.clone()));
+    let a = bench.child(id, "a");
+    let failed = |retry| {
+        End::Finished(Outcome::Failed {
+            message: "no".into(),
+            retry,
+        })
+    };
+    bench.end(a, failed(Retry::Later));
+    assert_eq!(
+        (bench.is(a), bench.record(a).not_before),
+        (TaskState::RetryWait, Some(bench.now.after(Millis(7))))
+    );
+    assert_eq!(bench.record(a).node(|_| None).unwrap().retry, retry, "it is told again");
+    bench.pass(60_000);
+    let failure = bench.record(a).failure.unwrap();
+    assert_eq!((bench.is(a), failure.reason), (TaskState::Failed, Reason::TimedOut));
+    for bad in [
+        Policy {
+            factor: Some(99),
+            ..Policy::default()
+        },
+        Policy {
+            initial: Some(Millis(0)),
+            ..Policy::default()
+        },
+    ] {
+        let mut parts = parts.clone();
+        parts.nodes[1].retry = bad;
+        assert!(parts.check().unwrap_err().to_string().contains("`b`"));
+    }
 }
 
 #[test]

@@ -264,6 +264,9 @@ pub(crate) fn child() -> Child {
         roles: ["work".parse().unwrap()].into(),
         check: false,
         max_retries: Some(0),
+        retry: Default::default(),
+        timeouts: Default::default(),
+        priority: None,
     }
 }
 

@@ -3,14 +3,17 @@
 use skep_rules::{
     command::Command,
     id::TaskId,
+    lifecycle::Timeouts,
     limits::{
         LEASE, MAX_AWAIT, MAX_AWAITED, MAX_ENDS_BYTES, MAX_PAYLOAD_BYTES, MAX_RETRIES, MAX_ROLES, MAX_SLEEP,
         MAX_TASK_DEPTH, MAX_TEXT_BYTES,
     },
     plan::{Outcome, Payload, Retry},
-    quantity::Millis,
+    priority::Priority,
+    quantity::{Fuel, Millis, Size},
     reason::Reason,
-    seam::{DependencyEnd, End, StepReply},
+    retry::Policy,
+    seam::{DependencyEnd, End, Lease, StepReply, Usage},
     step::{Child, StepCall, StepResult},
     task::TaskState,
 };
@@ -37,6 +40,78 @@ fn family(size: usize) -> (Bench, TaskId, Vec<TaskId>) {
     let parent = bench.task(|_| {});
     let others = (0..size).map(|_| bench.spawn(parent)).collect();
     (bench, parent, others)
+}
+
+#[test]
+fn a_parent_says_how_urgent_a_child_is_and_how_it_is_tried_again() {
+    let (mut bench, parent, _) = family(0);
+    let asked = Child {
+        priority: Some(Priority::Critical),
+        retry: Policy {
+            cap: Some(Millis(9_000)),
+            ..Policy::default()
+        },
+        timeouts: Timeouts {
+            start_to_close: Some(Millis(5)),
+            ..Timeouts::default()
+        },
+        ..child()
+    };
+    let StepResult::Spawned(id) = bench.answer(parent, StepCall::Spawn(asked.clone())) else {
+        unreachable!()
+    };
+    let task = bench.record(id);
+    assert_eq!(
+        (task.priority, task.retry, task.timeouts),
+        (Priority::Critical, asked.retry.clone(), asked.timeouts)
+    );
+    let bad = Child {
+        retry: Policy {
+            jitter: Some(51),
+            ..Policy::default()
+        },
+        ..asked
+    };
+    assert_eq!(
+        bench.answer(parent, StepCall::Spawn(bad)),
+        refused(Reason::InvalidInput)
+    );
+}
+
+#[test]
+fn what_was_burned_before_a_wait_is_billed_when_its_instance_is_dropped() {
+    let mut bench = Bench::stepping();
+    let id = bench.task(|task| task.budget = Some(Fuel(100)));
+    let lease = bench.lease(id);
+    bench.waits(
+        id,
+        StepCall::Sleep {
+            until: bench.now.after(Millis(9_000)),
+        },
+    );
+    let usage = Usage {
+        fuel: Fuel(30),
+        peak_memory: Size(7),
+        ..Usage::default()
+    };
+    let denials = Vec::new();
+    let evicted = |lease| Command::AttemptEvicted {
+        lease,
+        usage,
+        denials: denials.clone(),
+    };
+    bench.ask(evicted(lease)).unwrap();
+    let agent = bench.state().agent(lease.agent).unwrap().fuel;
+    assert_eq!((bench.record(id).fuel, agent), (Fuel(30), Fuel(30)));
+    assert_eq!(bench.is(id), TaskState::Waiting, "that is all");
+    bench.pass(9_000);
+    assert_eq!(bench.given(id).1.fuel, Some(Fuel(70)), "what is left");
+    // Of a task that is gone there is nobody to bill.
+    let gone = Lease {
+        task: TaskId::new(1, 0),
+        ..lease
+    };
+    bench.ask(evicted(gone)).unwrap();
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub(crate) fn letter(with: u64) -> Letter {
         correlation: matches!(kind, Kind::Response | Kind::Error).then(|| "a conversation".into()),
         reply_to: None,
         traceparent: None,
+        tracestate: None,
+        datatype: None,
     }
 }
 

@@ -4,7 +4,9 @@
 use skep_rules::{
     approval::{Item, OnTimeout, Request, Terms},
     id::{Digest, TaskId},
+    lifecycle::Timeouts,
     plan::{Artifact, Payload},
+    priority::Priority,
     quantity::{Millis, Time},
     reason::Reason,
     seam::TaskView,
@@ -215,6 +217,12 @@ impl Program {
             roles: Default::default(),
             check: with.is_multiple_of(8),
             max_retries: Some(u32::try_from(with % 2).unwrap()),
+            retry: Default::default(),
+            timeouts: Timeouts {
+                schedule_to_close: with.is_multiple_of(16).then_some(Millis(20_000)),
+                ..Timeouts::default()
+            },
+            priority: with.is_multiple_of(5).then_some(Priority::High),
         })
     }
 

@@ -119,6 +119,11 @@ fn checked(letter: messages::Letter) -> Option<Letter> {
             None => None,
         },
         traceparent: None,
+        tracestate: None,
+        datatype: match letter.datatype {
+            Some(digest) => Some(digest.parse().ok()?),
+            None => None,
+        },
     };
     letter.check().is_ok().then_some(letter)
 }
@@ -174,6 +179,8 @@ pub(crate) fn received(message: message::Message, delivery: u32) -> types::Messa
         partition_key: letter.partition_key,
         idempotency_key: letter.idempotency_key,
         traceparent: letter.traceparent,
+        tracestate: letter.tracestate,
+        datatype: letter.datatype.map(|digest| digest.to_string()),
         delivery,
         body: convert::payload_in(letter.body),
     }
@@ -215,6 +222,7 @@ mod tests {
             idempotency_key: None,
             correlation: None,
             reply_to: Some("job.answer".into()),
+            datatype: Some("d".repeat(64)),
         };
         change(&mut letter);
         checked(letter)

@@ -77,9 +77,11 @@ impl<'a, T: Send + 'static> Stepped<'a, T> {
     }
 }
 
-/// Notes the fuel that is left when the record has just been used up: from here on it is the task's budget that burns.
+/// Notes the fuel that is left when the record has just been used up: from here on it is the task's budget that burns. After a wait in place there is
+/// nothing to note: what was burned before is still to be billed.
 fn bill<T>(store: &mut StoreContextMut<'_, T>, get: Get<T>) -> wasmtime::Result<()> {
-    if get(store.data_mut()).meter.take_used_up() {
+    let base = get(store.data_mut());
+    if base.meter.take_used_up() && base.billed_from == 0 {
         let left = store.get_fuel()?;
         let base: &mut Base = get(store.data_mut());
         let left = base.budget.map_or(left, |budget| budget.min(left));

@@ -196,11 +196,17 @@ fn checked(child: Child) -> Option<step::Child> {
         input,
         roles,
         check,
-        max_retries,
+        retry,
+        timeouts,
+        priority,
     } = child;
+    let (max_retries, retry) = convert::retry(retry).ok()?;
+    let timeouts = convert::timeouts(timeouts);
     let bounded = description.len() <= MAX_TEXT_BYTES
         && roles.len() <= MAX_ROLES
-        && max_retries.is_none_or(|retries| retries <= MAX_RETRIES);
+        && max_retries.is_none_or(|retries| retries <= MAX_RETRIES)
+        && retry.check().is_ok()
+        && timeouts.check().is_ok();
     let input: Payload = convert::payload(input).ok().filter(|_| bounded)?;
     let role = |role: &String| role.parse::<Role>().ok();
     Some(step::Child {
@@ -209,6 +215,9 @@ fn checked(child: Child) -> Option<step::Child> {
         roles: roles.iter().map(role).collect::<Option<BTreeSet<_>>>()?,
         check,
         max_retries,
+        retry,
+        timeouts,
+        priority: priority.map(convert::priority),
     })
 }
 
@@ -295,7 +304,20 @@ mod tests {
             input: types::Payload::Inline(vec![1]),
             roles: vec!["worker".into(); MAX_ROLES],
             check: true,
-            max_retries: Some(MAX_RETRIES),
+            retry: types::RetryPolicy {
+                max_retries: Some(MAX_RETRIES),
+                initial_delay: Some(1),
+                factor_percent: Some(100),
+                max_delay: None,
+                jitter_percent: Some(0),
+                non_retryable: vec!["trapped".into()],
+            },
+            timeouts: types::Timeouts {
+                schedule_to_start: None,
+                start_to_close: Some(1),
+                schedule_to_close: None,
+            },
+            priority: None,
         };
         change(&mut child);
         checked(child)
@@ -308,7 +330,11 @@ mod tests {
         assert!(child(|child| child.description.push('d')).is_none());
         assert!(child(|child| child.roles.push("other".into())).is_none());
         assert!(child(|child| child.roles = vec!["NO!".into()]).is_none());
-        assert!(child(|child| child.max_retries = Some(MAX_RETRIES + 1)).is_none());
+        assert!(child(|child| child.retry.max_retries = Some(MAX_RETRIES + 1)).is_none());
+        assert!(child(|child| child.retry.initial_delay = Some(0)).is_none());
+        assert!(child(|child| child.retry.factor_percent = Some(99)).is_none());
+        assert!(child(|child| child.retry.non_retryable = vec!["tired".into()]).is_none());
+        assert!(child(|child| child.timeouts.schedule_to_close = Some(0)).is_none());
         let large = vec![0; skep_rules::limits::MAX_PAYLOAD_BYTES + 1];
         assert!(child(|child| child.input = types::Payload::Inline(large)).is_none());
     }

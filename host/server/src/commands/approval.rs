@@ -1,7 +1,10 @@
 //! `skep approval`: what people are asked, and what they say.
 
 use anyhow::Result;
-use skep::http::api::approval::{Approval, Decide, Decision, Item};
+use skep::http::api::{
+    approval::{Approval, Decide, Decision, Item},
+    task::Task,
+};
 use skep_rules::{
     approval::Point,
     id::{ApprovalId, Digest},
@@ -58,9 +61,15 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     let client = context.client()?;
     match command {
         Command::Ls { crew } => {
-            let crew = crew.as_ref().map(|crew| format!("?crew={}", escape(crew)));
-            let path = format!("/v1/approvals{}", crew.unwrap_or_default());
-            let open: Vec<Approval> = context.wait(client.list(&path))?;
+            let crew = crew
+                .as_ref()
+                .map(|crew| format!("crew={}", escape(crew)))
+                .unwrap_or_default();
+            let (open, paused) = context.wait(async {
+                let open: Vec<Approval> = client.list(&format!("/v1/approvals?{crew}")).await?;
+                let paused: Vec<Task> = client.first(&format!("/v1/tasks?state=PAUSED&{crew}"), 100).await?;
+                Ok((open, paused.len()))
+            })?;
             context
                 .output
                 .list(&open, ["approval", "what", "expires", "task", "question"], |approval| {
@@ -72,6 +81,18 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
                         approval.question.clone(),
                     ]
                 })?;
+            // What has failed for good, or was paused, waits for a person as well, who is not asked a question.
+            if paused > 0 {
+                let many = if paused == 100 {
+                    "100 or more".to_owned()
+                } else {
+                    paused.to_string()
+                };
+                let note = format!(
+                    "{many} paused, to be retried, resumed, overridden or cancelled: skep task ls --state paused"
+                );
+                context.output.note(&note);
+            }
         }
         Command::Show { approval } => {
             let approval = context.wait(find(&client, approval))?;

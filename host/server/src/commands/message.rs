@@ -3,9 +3,12 @@
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Result;
-use skep::http::api::message::{Message, NewMessage, Source, Target};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use serde_json::{Value, json};
+use skep::http::api::message::{Encoding, Message, NewMessage, Source, Target};
 use skep_rules::{
-    id::{MessageId, Role},
+    id::{Digest, MessageId, Role},
+    limits::{MAX_ARTIFACT_BYTES, MAX_PAYLOAD_BYTES},
     message::{Kind, Subject, Topic},
     priority::Priority,
     quantity::Millis,
@@ -13,7 +16,7 @@ use skep_rules::{
 
 use super::{
     Context,
-    task::{pretty, read_json},
+    task::{pretty, read_json_of},
 };
 use crate::{
     cli::{Exit, Format},
@@ -92,6 +95,9 @@ pub(crate) struct Letter {
     /// The conversation that it belongs to
     #[arg(long, value_name = "TEXT")]
     correlation: Option<String>,
+    /// The schema that the body follows, by its digest
+    #[arg(long, value_name = "SHA-256")]
+    datatype: Option<Digest>,
     /// Where an answer that comes later is welcome
     #[arg(long, value_name = "SUBJECT")]
     reply_to: Option<Subject>,
@@ -155,13 +161,14 @@ fn send(context: &Context, args: &Letter) -> Result<Exit> {
         (None, Some(role)) => Some(Target::Role(role.to_string())),
         (None, None) => None,
     };
+    let (body, encoding) = compressed(read_json_of(&args.body, MAX_ARTIFACT_BYTES)?);
     let new = NewMessage {
         specversion: None,
         crew: args.crew.clone(),
         kind: args.kind,
         subject: args.subject.clone(),
         target,
-        body: read_json(&args.body)?,
+        body,
         priority: args.priority,
         ttl: args.ttl,
         partition_key: args.partition_key.clone(),
@@ -169,6 +176,9 @@ fn send(context: &Context, args: &Letter) -> Result<Exit> {
         correlation: args.correlation.clone(),
         reply_to: args.reply_to.clone(),
         traceparent: None,
+        tracestate: None,
+        datatype: args.datatype,
+        encoding,
     };
     let wait = args.wait.unwrap_or(Millis(0));
     let path = format!("/v1/messages?wait={wait}");
@@ -193,6 +203,17 @@ fn send(context: &Context, args: &Letter) -> Result<Exit> {
             .join("\n")
     })?;
     Ok(Exit::Done)
+}
+
+/// A body that is too large for a message is compressed: the host makes an artifact of it.
+fn compressed(body: Value) -> (Value, Option<Encoding>) {
+    let text = body.to_string();
+    if text.len() <= MAX_PAYLOAD_BYTES {
+        return (body, None);
+    }
+    let bytes = compress_to_vec(text.as_bytes(), CompressionLevel::Fastest);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    (json!({ "$hex": hex }), Some(Encoding::Zstd))
 }
 
 #[expect(clippy::print_stdout, reason = "a stream has no end after which it could be printed")]

@@ -595,8 +595,13 @@ fn approval(args: &Submit) -> Option<Approval> {
     (asked != Approval::default()).then_some(asked)
 }
 
-/// JSON as it was typed, or of a file (`@FILE`), or of standard input (`@-`).
+/// JSON as it was typed, or of a file (`@FILE`), or of standard input (`@-`): as much as a request may have.
 pub(crate) fn read_json(argument: &str) -> Result<Value> {
+    read_json_of(argument, MAX_BODY_BYTES as u64)
+}
+
+/// The same, of so many bytes at most.
+pub(crate) fn read_json_of(argument: &str, most: u64) -> Result<Value> {
     let Some(name) = argument.strip_prefix('@') else {
         return serde_json::from_str(argument).map_err(|error| {
             Failure::of(Reason::InvalidInput, format!("--input is not JSON: {error}"))
@@ -605,13 +610,17 @@ pub(crate) fn read_json(argument: &str) -> Result<Value> {
         });
     };
     let mut text = String::new();
-    // One byte more than a body may have is enough to be refused.
-    let limit = MAX_BODY_BYTES as u64 + 1;
+    // One byte more is enough to be refused.
+    let limit = most + 1;
     let read = match name {
         "-" => std::io::stdin().lock().take(limit).read_to_string(&mut text),
         _ => fs::File::open(name).and_then(|file| file.take(limit).read_to_string(&mut text)),
     };
     read.with_context(|| format!("cannot read the input {name}"))?;
+    if text.len() as u64 > most {
+        let message = format!("{name} has more than {most} bytes; put large inputs in artifacts");
+        return Err(Failure::of(Reason::InvalidInput, message).into());
+    }
     json_of(Path::new(name), &text)
 }
 

@@ -19,6 +19,7 @@ mod route;
 pub(crate) mod serve;
 #[cfg(test)]
 mod tests;
+mod zstd;
 
 /// The description of the API besides its routes.
 #[derive(OpenApi)]

@@ -8,7 +8,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use skep_rules::{
-    limits::{BUILD_LIFE, IDEMPOTENCY, MAX_MESSAGE_TTL},
+    limits::{APPROVAL_AGE, BUILD_LIFE, IDEMPOTENCY, MAX_MESSAGE_TTL},
     manifest::Manifest,
     quantity::{Millis, Time},
 };
@@ -414,7 +414,10 @@ async fn approvals_past_their_time_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::manual(Time(1_800_000_000_000));
     let fixture = start_at(&dir.path().join("data"), clock.clone()).await;
-    fixture.echo_crew(1).await;
+    let (status, plugin) = fixture.install().await;
+    assert!(status.is_success(), "{plugin}");
+    let crew = "name = \"first\"\n[approvals]\nby_requester = true\n[[agent]]\nname = \"echo\"\nplugin = \"skep/echo@0.1.0\"\n";
+    fixture.assemble(crew.to_owned()).await;
     let asks = async || {
         let task = json!({"description": "asks", "approval": {"before": true}});
         let (status, task) = fixture.post("/v1/tasks", task).await;

@@ -6,6 +6,7 @@ mod call;
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     fmt,
     sync::{
         Arc,
@@ -83,7 +84,7 @@ pub(crate) struct Tally {
 }
 
 /// Of what a webhook is told that does not say.
-const USUAL: [Kind; 2] = [Kind::ApprovalAsked, Kind::ApprovalEscalated];
+const USUAL: [Kind; 3] = [Kind::ApprovalAsked, Kind::ApprovalEscalated, Kind::TaskPaused];
 
 impl Webhook {
     /// A webhook under a name, which is how far it was told is remembered by.
@@ -145,26 +146,6 @@ impl Webhook {
     }
 }
 
-/// Why a webhook is told nothing more.
-enum Ended {
-    /// The host ends.
-    Stopping,
-    /// It cannot go on.
-    Error(Error),
-}
-
-impl From<Error> for Ended {
-    fn from(error: Error) -> Self {
-        Ended::Error(error)
-    }
-}
-
-impl From<skep_store::Error> for Ended {
-    fn from(error: skep_store::Error) -> Self {
-        Ended::Error(error.into())
-    }
-}
-
 /// What was told to nobody.
 #[derive(Default)]
 struct Lost {
@@ -191,30 +172,16 @@ impl fmt::Display for Lost {
 
 /// Tells a webhook of what happens, until the host stops or fails. One that is new begins with what happens from now on.
 pub(crate) async fn keep(driver: Arc<Driver>, webhook: Webhook) {
-    let ended = async {
-        tokio::select! {
-            () = driver.stopping.cancelled() => {}
-            () = driver.failed.cancelled() => {}
-        }
+    let Err(error) = tokio::select! {
+        () = driver.stopping.cancelled() => return,
+        () = driver.failed.cancelled() => return,
+        ended = webhook.tell_all(&driver) => ended,
     };
-    let ended = tokio::select! {
-        () = ended => Ended::Stopping,
-        ended = webhook.follow(&driver) => ended,
-    };
-    if let Ended::Error(error) = ended {
-        tracing::error!(webhook = webhook.name, %error, "it is told nothing more until the host starts again");
-    }
+    tracing::error!(webhook = webhook.name, %error, "it is told nothing more until the host starts again");
 }
 
 impl Webhook {
-    async fn follow(&self, driver: &Arc<Driver>) -> Ended {
-        match self.tell_all(driver).await {
-            Ok(never) => match never {},
-            Err(ended) => ended,
-        }
-    }
-
-    async fn tell_all(&self, driver: &Arc<Driver>) -> Result<std::convert::Infallible, Ended> {
+    async fn tell_all(&self, driver: &Arc<Driver>) -> Result<Infallible, Error> {
         let caller = Caller::new(&self.roots).map_err(|error| Error::Undecodable(error.to_string()))?;
         let mut durable = driver.store.subscribe();
         let mut through = self.begin(driver)?;
@@ -222,7 +189,10 @@ impl Webhook {
             durable.borrow_and_update();
             let rows = self.rows(driver, through + 1).await?;
             let Some(last) = rows.last().map(|row| row.seq) else {
-                durable.changed().await.map_err(|_| Ended::Stopping)?;
+                if durable.changed().await.is_err() {
+                    // The store is closed: the host ends.
+                    std::future::pending::<()>().await;
+                }
                 let soon = driver.clock.now().after(WEBHOOK_PAUSE);
                 driver.clock.sleep_until(soon).await;
                 continue;
@@ -248,7 +218,7 @@ impl Webhook {
     }
 
     /// Through which row it was told.
-    fn begin(&self, driver: &Driver) -> Result<u64, Ended> {
+    fn begin(&self, driver: &Driver) -> Result<u64, Error> {
         let kept = driver.store.get(WEBHOOKS, self.name.as_bytes())?;
         if let Some(through) = kept.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))) {
             return Ok(through);
@@ -258,10 +228,10 @@ impl Webhook {
         Ok(newest)
     }
 
-    async fn rows(&self, driver: &Arc<Driver>, from: u64) -> Result<Vec<AuditRow>, Ended> {
+    async fn rows(&self, driver: &Arc<Driver>, from: u64) -> Result<Vec<AuditRow>, Error> {
         let driver = Arc::clone(driver);
         let rows = tokio::task::spawn_blocking(move || driver.store.audit(from, WEBHOOK_PAGE));
-        Ok(rows.await.map_err(|_| Ended::Stopping)??)
+        Ok(rows.await.map_err(|error| Error::Failed(error.to_string().into()))??)
     }
 
     /// The row with its entry, where it is one of those that are to be told; what has expired cannot be.
@@ -278,7 +248,7 @@ impl Webhook {
         caller: &Caller,
         row: &AuditRow,
         entry: &AuditEntry,
-    ) -> Result<Result<(), String>, Ended> {
+    ) -> Result<Result<(), String>, Error> {
         let ((crew, open), position) = driver.read(|state| {
             let crew = entry.crew.and_then(|id| state.crew(id));
             let open = entry.approval.and_then(|id| state.approval(id)).map(read::approval);
@@ -303,8 +273,9 @@ impl Webhook {
             cap: Some(WEBHOOK_DELAY),
             ..Policy::default()
         };
-        let mut refusals = 0;
-        for attempt in 1.. {
+        let (mut attempt, mut refusals) = (0, 0);
+        loop {
+            attempt += 1;
             let now = driver.clock.now();
             let (why, wish) = match caller.call(self, &id, now, &body).await {
                 Ok(()) => {
@@ -329,7 +300,6 @@ impl Webhook {
             }
             driver.clock.sleep_until(again).await;
         }
-        Ok(Ok(()))
     }
 }
 

@@ -160,6 +160,7 @@ pub(super) async fn attempt<T: Answers>(home: &Path, attempt: Attempt, answers: 
             }
             Some(
                 RunnerEvent::Started { .. }
+                | RunnerEvent::Evicted { .. }
                 | RunnerEvent::Beats { .. }
                 | RunnerEvent::Lines { .. }
                 | RunnerEvent::CacheRefused { .. },

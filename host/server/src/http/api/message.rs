@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_rules::{
-    id::{AgentId, CrewId, MessageId, TaskId},
+    id::{AgentId, CrewId, Digest, MessageId, TaskId},
     message::{Kind, Subject},
     priority::Priority,
     quantity::{Millis, Time},
@@ -59,6 +59,27 @@ pub struct NewMessage {
     /// W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// W3C `tracestate`, with a `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
+    /// The schema that the body follows: SHA-256 of it. For the receiver; the host does not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub datatype: Option<Digest>,
+    /// How the body is compressed; it is `$hex` then, and is expanded before it is taken, to at most 10 MiB. What has more than 256 KiB becomes an
+    /// artifact of the crew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
+}
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Not at all.
+    Identity,
+    /// One frame of Zstandard.
+    Zstd,
 }
 
 /// For whom a message is. Only those receive it whose grant has a topic for its subject.
@@ -132,6 +153,13 @@ pub struct Message {
     /// See `NewMessage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// See `NewMessage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
+    /// See `NewMessage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub datatype: Option<Digest>,
     /// How many receive it.
     pub receivers: u32,
     /// The delivery of another message, a dead letter, that it tries again.

@@ -12,7 +12,7 @@ use skep_rules::{
 };
 use utoipa::ToSchema;
 
-use super::task::NewTask;
+use super::task::{NewTask, RetryPolicy, Timeouts};
 
 /// What the planner is told: a text, or a text with a name by which tasks refer to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -92,9 +92,12 @@ pub struct Node {
     /// Whether its output is that of the whole; at most one node's is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub integrates: bool,
-    /// Executions after the first; 3 when absent.
+    /// How failures are tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_retries: Option<u32>,
+    pub retry: Option<RetryPolicy>,
+    /// How long it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
     /// Whether a planner splits it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plan: bool,

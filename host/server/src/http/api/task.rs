@@ -212,6 +212,20 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// A policy as clients see it.
+    #[must_use]
+    pub fn of(max_retries: u32, policy: &Policy) -> RetryPolicy {
+        RetryPolicy {
+            max_retries: Some(max_retries),
+            initial_delay: policy.initial,
+            factor: policy.factor.map(|factor| f64::from(factor) / 100.0),
+            max_delay: policy.cap,
+            jitter_percent: policy.jitter,
+            non_retryable: policy.not_again.clone(),
+            on_exhausted: policy.on_exhausted,
+        }
+    }
+
     /// The policy as the rules have it, which check its bounds.
     ///
     /// # Errors

@@ -1,20 +1,19 @@
 //! `/v1/events`
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     extract::State,
     http::HeaderMap,
-    response::sse::{self, KeepAlive, Sse},
+    response::sse::{self, Sse},
 };
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use serde::Deserialize;
-use skep_rules::{id::CrewId, reason::Reason};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use skep_rules::id::CrewId;
 
+use super::stream::{self, Follow, Gone, Place};
 use crate::{
     driver::Driver,
-    feed::Place,
     host::Shared,
     http::{
         api::{event::Event, problem::Problem},
@@ -25,8 +24,6 @@ use crate::{
 
 /// Events taken from the ring at a time.
 const BATCH: usize = 256;
-/// A sign of life on a quiet stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Which events.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -49,7 +46,7 @@ pub(crate) async fn stream(
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> Answer<Sse<sse::KeepAliveStream<impl Stream<Item = Result<sse::Event, Infallible>> + use<>>>> {
-    let driver = Arc::clone(&shared.driver);
+    let driver = &shared.driver;
     let (crew, _) = driver.read(|state| {
         query
             .crew
@@ -58,8 +55,6 @@ pub(crate) async fn stream(
             .transpose()
     })?;
     let crew = crew?;
-    let permit = Arc::clone(&shared.watchers).try_acquire_owned();
-    let permit = permit.map_err(|_| Refusal::new(Reason::Overloaded, "too many streams are open"))?;
     let newest = driver.feed.watch();
     let place = match headers.get("last-event-id") {
         Some(id) => id
@@ -69,21 +64,8 @@ pub(crate) async fn stream(
             .ok_or_else(|| Refusal::invalid("`Last-Event-ID` is `position.index`"))?,
         None => *newest.borrow(),
     };
-    if driver.feed.read(place, 1).is_err() {
-        return Err(Refusal::gone(
-            "the events behind this one are no longer kept; read the state anew and follow from now",
-        ));
-    }
-    let watcher = Watcher {
-        driver,
-        newest,
-        place,
-        crew,
-        taken: VecDeque::new(),
-        gone: false,
-        _permit: permit,
-    };
-    Ok(Sse::new(stream::unfold(watcher, Watcher::next)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let gone = "the events behind this one are no longer kept; read the state anew and follow from now";
+    stream::begin(&shared, newest, place, Events { crew }, gone)
 }
 
 /// `position.index`, or `position` for behind all of it.
@@ -94,57 +76,25 @@ fn parse(id: &str) -> Option<Place> {
     }
 }
 
-/// One stream.
-struct Watcher {
-    driver: Arc<Driver>,
-    newest: watch::Receiver<Place>,
-    place: Place,
+/// What happens, in one crew or in all.
+struct Events {
     crew: Option<CrewId>,
-    taken: VecDeque<Event>,
-    gone: bool,
-    /// Its seat among the bounded number of streams.
-    _permit: OwnedSemaphorePermit,
 }
 
-impl Watcher {
-    async fn next(mut self) -> Option<(Result<sse::Event, Infallible>, Self)> {
-        loop {
-            while let Some(event) = self.taken.pop_front() {
-                self.place = (event.position, event.index);
-                if self.crew.is_none() || event.crew == self.crew {
-                    return Some((Ok(line(&event)), self));
-                }
-            }
-            if self.gone {
-                return None;
-            }
-            self.newest.borrow_and_update();
-            match self.driver.feed.read(self.place, BATCH) {
-                Ok(events) if events.is_empty() => {}
-                Ok(events) => {
-                    self.taken = events.into();
-                    continue;
-                }
-                Err(_) => {
-                    self.gone = true;
-                    return Some((Ok(sse::Event::default().event("gone").data("{}")), self));
-                }
-            }
-            tokio::select! {
-                changed = self.newest.changed() => changed.ok()?,
-                () = self.driver.stopping.cancelled() => return None,
-                () = self.driver.failed.cancelled() => return None,
-            }
-        }
+impl Follow for Events {
+    type Item = Event;
+
+    fn read(&mut self, driver: &Driver, after: Place) -> Result<Vec<(Place, Event)>, Gone> {
+        let events = driver.feed.read(after, BATCH).map_err(|_| Gone)?;
+        let placed = |event: Event| ((event.position, event.index), event);
+        Ok(events.into_iter().map(placed).collect())
     }
-}
 
-fn line(event: &Event) -> sse::Event {
-    let data = serde_json::to_string(event).expect("an event is made of texts and numbers");
-    sse::Event::default()
-        .id(format!("{}.{}", event.position, event.index))
-        .event(event.kind.name())
-        .data(data)
+    fn tell(&self, _: &Driver, _: Place, event: Event) -> Option<sse::Event> {
+        let told = self.crew.is_none() || event.crew == self.crew;
+        let data = serde_json::to_string(&event).expect("an event is made of texts and numbers");
+        told.then(|| sse::Event::default().event(event.kind.name()).data(data))
+    }
 }
 
 #[cfg(test)]

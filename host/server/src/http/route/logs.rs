@@ -1,27 +1,24 @@
 //! `/v1/logs`
 
-use std::{collections::VecDeque, convert::Infallible, ops::Bound, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Bound, sync::Arc, time::Duration};
 
 use axum::{
     Json,
     extract::State,
-    response::{
-        IntoResponse, Response,
-        sse::{self, KeepAlive, Sse},
-    },
+    response::{IntoResponse, Response, sse},
 };
-use futures_util::stream;
 use serde::Deserialize;
 use skep_rules::{
     id::{AgentId, CrewId, TaskId},
     limits::LOG_SCAN_PIECES,
     quantity::Time,
-    reason::Reason,
 };
 use skep_store::Range;
-use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{archive, blocking};
+use super::{
+    archive, blocking,
+    stream::{self, Follow, Gone},
+};
 use crate::{
     driver::{Driver, Error},
     host::Shared,
@@ -36,8 +33,6 @@ use crate::{
     logs::{LINES, Line, Piece, Place, numbered, piece_of},
 };
 
-/// A sign of life on a quiet stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often a stream about one task looks whether that has ended.
 const LOOK: Duration = Duration::from_millis(500);
 /// Pieces read from the disk at a time: 1 MiB.
@@ -307,104 +302,35 @@ fn line_of(place: Place, line: &Line) -> log::Line {
 }
 
 fn follow(shared: &Arc<Shared>, filter: Filter, after: Option<Place>) -> Answer<Response> {
-    let driver = Arc::clone(&shared.driver);
-    let permit = Arc::clone(&shared.watchers).try_acquire_owned();
-    let permit = permit.map_err(|_| Refusal::new(Reason::Overloaded, "too many streams are open"))?;
-    let newest = driver.logs.watch();
-    let place = after.unwrap_or_else(|| driver.logs.newest());
-    if driver.logs.read(place).is_err() {
-        return Err(Refusal::gone(
-            "the lines behind this place are not in memory any more; read pages and follow from `newest`",
-        ));
-    }
-    let watcher = Watcher {
-        driver,
-        newest,
-        place,
-        filter,
-        taken: VecDeque::new(),
-        ended: false,
-        over: false,
-        _permit: permit,
-    };
-    let events = Sse::new(stream::unfold(watcher, Watcher::next));
-    Ok(events.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    let logs = &shared.driver.logs;
+    let place = after.unwrap_or_else(|| logs.newest());
+    let gone = "the lines behind this place are not in memory any more; read pages and follow from `newest`";
+    Ok(stream::begin(shared, logs.watch(), place, filter, gone)?.into_response())
 }
 
-/// One stream.
-struct Watcher {
-    driver: Arc<Driver>,
-    newest: watch::Receiver<Place>,
-    place: Place,
-    filter: Filter,
-    taken: VecDeque<(Place, Line)>,
-    /// The task that it is about had ended when there was nothing to tell.
-    ended: bool,
-    /// The last event was told.
-    over: bool,
-    /// Its seat among the bounded number of streams.
-    _permit: OwnedSemaphorePermit,
-}
+/// Lines as they come; about one task, to its end.
+impl Follow for Filter {
+    type Item = Line;
 
-impl Watcher {
-    async fn next(mut self) -> Option<(Result<sse::Event, Infallible>, Self)> {
-        loop {
-            while let Some((place, line)) = self.taken.pop_front() {
-                self.place = place;
-                if self.filter.takes(&line) {
-                    return Some((Ok(event(place, &line)), self));
-                }
-            }
-            if self.over {
-                return None;
-            }
-            self.newest.borrow_and_update();
-            match self.driver.logs.read(self.place) {
-                Ok(lines) if lines.is_empty() && self.ended => {
-                    self.over = true;
-                    return Some((Ok(sse::Event::default().event("end").data("{}")), self));
-                }
-                // It is looked at once more: the last lines of an attempt that was cancelled come after its task's end.
-                Ok(lines) if lines.is_empty() => self.ended = self.has_ended(),
-                Ok(lines) => {
-                    self.taken = lines.into();
-                    continue;
-                }
-                Err(_) => {
-                    self.over = true;
-                    return Some((Ok(sse::Event::default().event("gone").data("{}")), self));
-                }
-            }
-            let look = async {
-                match self.filter.task {
-                    Some(_) => tokio::time::sleep(LOOK).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = self.newest.changed() => changed.ok()?,
-                () = look => {}
-                () = self.driver.stopping.cancelled() => return None,
-                () = self.driver.failed.cancelled() => return None,
-            }
-        }
+    fn read(&mut self, driver: &Driver, after: Place) -> Result<Vec<(Place, Line)>, Gone> {
+        driver.logs.read(after).map_err(|_| Gone)
     }
 
-    /// Whether it is about one task, and that has ended.
-    fn has_ended(&self) -> bool {
-        let Some(task) = self.filter.task else {
-            return false;
-        };
-        let ended = self
-            .driver
-            .read(|state| state.task(task).is_none_or(|task| task.state.is_ended()));
+    fn tell(&self, _: &Driver, place: Place, line: Line) -> Option<sse::Event> {
+        let data = || serde_json::to_string(&line_of(place, &line)).expect("a line is made of texts and numbers");
+        self.takes(&line)
+            .then(|| sse::Event::default().event("line").data(data()))
+    }
+
+    fn look(&self) -> Option<Duration> {
+        self.task.map(|_| LOOK)
+    }
+
+    fn has_ended(&self, driver: &Driver) -> bool {
+        let Some(task) = self.task else { return false };
+        let ended = driver.read(|state| state.task(task).is_none_or(|task| task.state.is_ended()));
         ended.is_ok_and(|(ended, _)| ended)
     }
-}
-
-fn event(place: Place, line: &Line) -> sse::Event {
-    let data = serde_json::to_string(&line_of(place, line)).expect("a line is made of texts and numbers");
-    sse::Event::default().id(shown(place)).event("line").data(data)
 }
 
 #[cfg(test)]

@@ -1,12 +1,6 @@
 //! `/v1/messages`
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    convert::Infallible,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, pin::pin, sync::Arc};
 
 use axum::{
     Json,
@@ -14,16 +8,16 @@ use axum::{
     http::StatusCode,
     response::{
         IntoResponse, Response,
-        sse::{self, KeepAlive, Sse},
+        sse::{self, Sse},
     },
 };
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use serde::Deserialize;
 use skep_rules::{
     command::{Command, Mail},
     decide::Reply,
     id::{CrewId, MessageId, Role, TaskId},
-    limits::{MAX_MESSAGE_TTL, MAX_PAGE},
+    limits::{MAX_MESSAGE_TTL, MAX_PAGE, MAX_PAYLOAD_BYTES},
     message::{self, Kept, Letter, Topic},
     plan::Payload,
     reason::Reason,
@@ -31,29 +25,30 @@ use skep_rules::{
     task::Task,
 };
 use skep_store::{Position, Range};
-use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{archive, blocking};
+use super::{
+    archive, blocking,
+    stream::{self, Follow, Gone, Place},
+};
 use crate::{
     driver::{ADMIN, Driver, Error, MESSAGES, SHARD, decode},
-    feed::Place,
     host::Shared,
     http::{
         api::{
             self, Page, content,
-            message::{Delivery, NewMessage, Source, Target},
+            event::Event,
+            message::{Delivery, Encoding, NewMessage, Source, Target},
             problem::Problem,
         },
         extract::{self, Body, Query, Wait, page_size},
         problem::{Answer, Refusal},
+        zstd,
     },
     perform,
 };
 
 /// Events taken from the ring at a time.
 const BATCH: usize = 256;
-/// A sign of life on a quiet stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The version of the envelope.
 const VERSION: &str = "1.0";
 
@@ -71,7 +66,11 @@ pub(crate) async fn send(State(shared): State<Arc<Shared>>, Query(wait): Query<W
     let driver = &shared.driver;
     let new: NewMessage = body.json()?;
     let crew = new.crew.clone();
-    let letter = letter(driver, new)?;
+    // What is compressed takes milliseconds, and the disk.
+    let letter = match new.encoding {
+        Some(Encoding::Zstd) => tokio::task::block_in_place(|| letter(driver, new))?,
+        Some(Encoding::Identity) | None => letter(driver, new)?,
+    };
     let decided = driver.accept(|state, draw, now| {
         let crew = extract::crew(state, crew.as_deref())?;
         let receivers = state.receivers(crew, &letter, false).len();
@@ -126,6 +125,21 @@ fn letter(driver: &Driver, new: NewMessage) -> Answer<Letter> {
     }
     let place = |message| Refusal::invalid(format!("`body`: {message}"));
     let body = match content::from_json(&new.body).map_err(place)? {
+        Payload::Artifact(_) if new.encoding == Some(Encoding::Zstd) => {
+            return Err(place(
+                "what is compressed is `$hex`; an artifact is taken as it is".to_owned(),
+            ));
+        }
+        Payload::Inline(bytes) if new.encoding == Some(Encoding::Zstd) => {
+            let bytes = zstd::expand(&bytes).map_err(place)?;
+            match Payload::Inline(bytes) {
+                Payload::Inline(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => {
+                    let (crew, _) = driver.read(|state| extract::crew(state, new.crew.as_deref()))?;
+                    Payload::Artifact(perform::keep(driver, crew?, &bytes)?)
+                }
+                small => small,
+            }
+        }
         Payload::Artifact(named) => {
             let (crew, _) = driver.read(|state| extract::crew(state, new.crew.as_deref()))?;
             let found = perform::artifact(driver, crew?, named.digest)?;
@@ -153,6 +167,8 @@ fn letter(driver: &Driver, new: NewMessage) -> Answer<Letter> {
         correlation: new.correlation,
         reply_to: new.reply_to,
         traceparent: new.traceparent,
+        tracestate: new.tracestate,
+        datatype: new.datatype,
     })
 }
 
@@ -351,22 +367,16 @@ pub(crate) async fn tail(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<TailQuery>,
 ) -> Answer<Sse<sse::KeepAliveStream<impl Stream<Item = Result<sse::Event, Infallible>> + use<>>>> {
-    let driver = Arc::clone(&shared.driver);
-    let filter = Filter::of(&driver, query.crew.as_deref(), query.topic)?;
-    let permit = Arc::clone(&shared.watchers).try_acquire_owned();
-    let permit = permit.map_err(|_| Refusal::new(Reason::Overloaded, "too many streams are open"))?;
-    let newest = driver.feed.watch();
+    let filter = Filter::of(&shared.driver, query.crew.as_deref(), query.topic)?;
+    let newest = shared.driver.feed.watch();
     let place = *newest.borrow();
-    let tail = Tail {
-        driver,
+    stream::begin(
+        &shared,
         newest,
         place,
         filter,
-        taken: VecDeque::new(),
-        gone: false,
-        _permit: permit,
-    };
-    Ok(Sse::new(stream::unfold(tail, Tail::next)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+        "the host is too busy to follow; try again",
+    )
 }
 
 /// What is looked for.
@@ -390,61 +400,24 @@ impl Filter {
     }
 }
 
-/// One stream.
-struct Tail {
-    driver: Arc<Driver>,
-    newest: watch::Receiver<Place>,
-    place: Place,
-    filter: Filter,
-    taken: VecDeque<(Place, MessageId)>,
-    gone: bool,
-    /// Its seat among the bounded number of streams.
-    _permit: OwnedSemaphorePermit,
-}
+/// Messages as they are sent.
+impl Follow for Filter {
+    /// None is an event of another kind.
+    type Item = Option<MessageId>;
 
-impl Tail {
-    async fn next(mut self) -> Option<(Result<sse::Event, Infallible>, Self)> {
-        loop {
-            while let Some((place, id)) = self.taken.pop_front() {
-                // What cannot be read is a row that went, or a host that ends.
-                let kept = kept(&self.driver, id).ok().flatten();
-                if let Some(kept) = kept.filter(|kept| self.filter.has(&kept.message)) {
-                    return Some((Ok(line(place, &read(kept, None))), self));
-                }
-            }
-            if self.gone {
-                return None;
-            }
-            self.newest.borrow_and_update();
-            match self.driver.feed.read(self.place, BATCH) {
-                Ok(events) if events.is_empty() => {}
-                Ok(events) => {
-                    for event in events {
-                        self.place = (event.position, event.index);
-                        self.taken.extend(event.message.map(|id| (self.place, id)));
-                    }
-                    continue;
-                }
-                Err(_) => {
-                    self.gone = true;
-                    return Some((Ok(sse::Event::default().event("gone").data("{}")), self));
-                }
-            }
-            tokio::select! {
-                changed = self.newest.changed() => changed.ok()?,
-                () = self.driver.stopping.cancelled() => return None,
-                () = self.driver.failed.cancelled() => return None,
-            }
-        }
+    fn read(&mut self, driver: &Driver, after: Place) -> Result<Vec<(Place, Option<MessageId>)>, Gone> {
+        let events = driver.feed.read(after, BATCH).map_err(|_| Gone)?;
+        let sent = |event: Event| ((event.position, event.index), event.message);
+        Ok(events.into_iter().map(sent).collect())
     }
-}
 
-fn line((position, index): Place, message: &api::message::Message) -> sse::Event {
-    let data = serde_json::to_string(message).expect("a message is made of texts and numbers");
-    sse::Event::default()
-        .id(format!("{position}.{index}"))
-        .event("message")
-        .data(data)
+    fn tell(&self, driver: &Driver, _: Place, id: Option<MessageId>) -> Option<sse::Event> {
+        // What cannot be read is a row that went, or a host that ends.
+        let kept = kept(driver, id?).ok()??;
+        let told = self.has(&kept.message).then(|| read(kept, None))?;
+        let data = serde_json::to_string(&told).expect("a message is made of texts and numbers");
+        Some(sse::Event::default().event("message").data(data))
+    }
 }
 
 /// A message that is kept, or of which a delivery is in memory.
@@ -490,6 +463,8 @@ fn read(kept: Kept, deliveries: Option<Vec<Delivery>>) -> api::message::Message 
         idempotency_key: letter.idempotency_key,
         reply_to: letter.reply_to,
         traceparent: letter.traceparent,
+        tracestate: letter.tracestate,
+        datatype: letter.datatype,
         receivers: message.receivers,
         redrives: message.redrives,
         deliveries,

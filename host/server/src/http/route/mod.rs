@@ -19,6 +19,7 @@ pub(super) mod plugins;
 pub(super) mod records;
 pub(super) mod schedules;
 pub(super) mod state;
+mod stream;
 pub(super) mod tasks;
 mod upload;
 

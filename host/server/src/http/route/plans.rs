@@ -55,6 +55,7 @@ fn read(driver: &Driver, node: &Node, crew: Option<&str>) -> Answer<plan::Node> 
         node: slot.node.clone(),
         schema: slot.schema.clone(),
     };
+    let retry = node.retry.clone().unwrap_or_default();
     Ok(plan::Node {
         description: node.description.clone(),
         roles: node.roles.clone(),
@@ -63,7 +64,11 @@ fn read(driver: &Driver, node: &Node, crew: Option<&str>) -> Answer<plan::Node> 
         check: node.check,
         optional: node.optional,
         integrates: node.integrates,
-        max_retries: node.max_retries,
+        max_retries: retry.max_retries,
+        retry: retry
+            .policy()
+            .map_err(|why| Refusal::invalid(format!("`retry` of `{name}`: {why}")))?,
+        timeouts: node.timeouts.unwrap_or_default().into(),
         plan: node.plan,
         lane: node.lane.clone(),
         priority: node.priority,
@@ -80,15 +85,6 @@ fn read(driver: &Driver, node: &Node, crew: Option<&str>) -> Answer<plan::Node> 
 pub(super) fn export(tasks: &BTreeMap<TaskId, Task>, id: TaskId) -> Option<Export> {
     let task = tasks.get(&id)?;
     let nodes = parts(tasks, task);
-    let retry = RetryPolicy {
-        max_retries: Some(task.max_retries),
-        initial_delay: task.retry.initial,
-        factor: task.retry.factor.map(|factor| f64::from(factor) / 100.0),
-        max_delay: task.retry.cap,
-        jitter_percent: task.retry.jitter,
-        non_retryable: task.retry.not_again.clone(),
-        on_exhausted: task.retry.on_exhausted,
-    };
     let note = |note: &plan::Note| {
         Note::Named(NamedNote {
             name: note.name.clone(),
@@ -102,7 +98,7 @@ pub(super) fn export(tasks: &BTreeMap<TaskId, Task>, id: TaskId) -> Option<Expor
         plan: task.plan && nodes.is_empty(),
         notes: task.notes.iter().map(note).collect(),
         check: task.check,
-        retry: Some(retry),
+        retry: Some(RetryPolicy::of(task.max_retries, &task.retry)),
         labels: task.labels.clone(),
         durability: match task.ephemeral {
             true => Durability::Ephemeral,
@@ -145,7 +141,8 @@ fn node(tasks: &BTreeMap<TaskId, Task>, task: &Task) -> Option<Node> {
         check: node.check,
         optional: node.optional,
         integrates: node.integrates,
-        max_retries: node.max_retries,
+        retry: node.max_retries.map(|most| RetryPolicy::of(most, &node.retry)),
+        timeouts: (node.timeouts != Default::default()).then(|| node.timeouts.into()),
         plan: node.plan && nodes.is_empty(),
         lane: node.lane,
         priority: node.priority,
