@@ -210,7 +210,7 @@ pub(crate) fn throughput(ready: &Ready, task: &Value, durability: &str) -> Value
 /// Some ten thousand tasks, without and with one among them that traps each time it is tried: what the others lose by it.
 pub(crate) fn poison() -> Vec<Value> {
     const EACH: usize = 10_000 / CLIENTS;
-    const ROUNDS: usize = 3;
+    const ROUNDS: usize = 5;
     let ready = Ready {
         attempts: None,
         ..Ready::of(skep_built_guests::LIMITS, "", "limits = { memory = \"16MiB\" }\n")

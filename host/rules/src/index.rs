@@ -109,8 +109,8 @@ pub(crate) struct Index {
     pub(crate) timers: BTreeSet<(Time, TaskId)>,
     /// Tasks with a lease in force, by who holds it.
     held: BTreeSet<(AgentId, TaskId)>,
-    /// Tasks in memory, per crew.
-    tasks_of: BTreeSet<(CrewId, TaskId)>,
+    /// How many tasks in memory are in which state, per crew.
+    standing: BTreeMap<(CrewId, TaskState), usize>,
     /// Tasks that have not ended and hold no lease, per crew.
     pub(crate) loose: BTreeSet<(CrewId, TaskId)>,
     /// Tasks that have not ended, by what they depend on.
@@ -236,15 +236,9 @@ impl Index {
         !self.unstopped.contains_key(&crew) && self.loose_in(crew).next().is_none()
     }
 
-    /// The tasks of a crew that are in memory.
-    pub(crate) fn tasks_of(&self, crew: CrewId) -> impl Iterator<Item = TaskId> + '_ {
-        let range = self.tasks_of.range((crew, TaskId::new(0, 0))..);
-        range.take_while(move |(of, _)| *of == crew).map(|(_, task)| *task)
-    }
-
     /// Whether any task of a crew is in memory.
     pub(crate) fn has_tasks(&self, crew: CrewId) -> bool {
-        self.tasks_of(crew).next().is_some()
+        self.standing(crew).next().is_some()
     }
 
     pub(crate) fn loose_in(&self, crew: CrewId) -> impl Iterator<Item = TaskId> + '_ {
@@ -306,6 +300,14 @@ impl Index {
         self.held.iter().map(|(_, task)| *task)
     }
 
+    /// How many tasks of a crew are in which state.
+    pub(crate) fn standing(&self, crew: CrewId) -> impl Iterator<Item = (TaskState, usize)> + '_ {
+        let range = self.standing.range((crew, TaskState::Pending)..);
+        range
+            .take_while(move |((of, _), _)| *of == crew)
+            .map(|((_, state), count)| (*state, *count))
+    }
+
     /// The tasks that an agent holds.
     pub(crate) fn held_by(&self, agent: AgentId) -> impl Iterator<Item = TaskId> + '_ {
         let range = self.held.range((agent, TaskId::new(0, 0))..);
@@ -319,7 +321,6 @@ impl Index {
 
     /// A task that is new to the index.
     pub(crate) fn accept_task(&mut self, task: &Task, tasks: &Tasks) {
-        self.tasks_of.insert((task.crew, task.id));
         if let Some(delivery) = &task.delivery {
             *self.deliveries.entry(delivery.message).or_default() += 1;
         }
@@ -369,6 +370,7 @@ impl Index {
 
     /// What follows from the record of a task alone.
     pub(crate) fn add_task(&mut self, task: &Task) {
+        *self.standing.entry((task.crew, task.state)).or_default() += 1;
         if task.state.is_ended() {
             return;
         }
@@ -393,6 +395,7 @@ impl Index {
 
     /// The reverse of `add_task`, before the record changes.
     pub(crate) fn remove_task(&mut self, task: &Task) {
+        take_one(&mut self.standing, (task.crew, task.state));
         if let Some(held) = &task.held {
             self.held.remove(&(held.lease.agent, task.id));
         }
@@ -536,7 +539,7 @@ impl Index {
 
     /// A task that leaves memory.
     pub(crate) fn forget_task(&mut self, task: &Task) {
-        self.tasks_of.remove(&(task.crew, task.id));
+        take_one(&mut self.standing, (task.crew, task.state));
         self.closed.remove(&task.id);
         if let Some(delivery) = &task.delivery {
             take_one(&mut self.deliveries, delivery.message);

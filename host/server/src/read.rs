@@ -183,14 +183,14 @@ pub(crate) fn crew(state: &State, crew: &Crew) -> api::crew::Crew {
         .filter(|agent| matches!(agent.phase, Phase::Ready | Phase::Busy))
         .count();
     let mut tasks = api::crew::TaskCounts::default();
-    for task in state.tasks_of(crew.id) {
-        let count = match api::task::Status::from(task.state) {
+    for (standing, tasks_so) in state.standing(crew.id) {
+        let count = match api::task::Status::from(standing) {
             api::task::Status::Pending => &mut tasks.pending,
             api::task::Status::InProgress => &mut tasks.in_progress,
             api::task::Status::Completed => &mut tasks.completed,
             api::task::Status::Failed => &mut tasks.failed,
         };
-        *count += 1;
+        *count += tasks_so as u64;
     }
     api::crew::Crew {
         crew_id: crew.id,

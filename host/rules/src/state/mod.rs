@@ -20,7 +20,7 @@ use crate::{
     schedule::Schedule,
     seam::{DependencyEnd, Export, Lease},
     step::{Step, StepResult},
-    task::Task,
+    task::{Task, TaskState},
     trust::{Revocation, Trust},
 };
 
@@ -357,9 +357,9 @@ impl State {
         self.index.agents_of(crew).filter_map(|id| self.agents.get(&id))
     }
 
-    /// The tasks of a crew that are in memory.
-    pub fn tasks_of(&self, crew: CrewId) -> impl Iterator<Item = &Task> {
-        self.index.tasks_of(crew).filter_map(|id| self.task(id))
+    /// How many tasks of a crew in memory are in which state.
+    pub fn standing(&self, crew: CrewId) -> impl Iterator<Item = (TaskState, usize)> + '_ {
+        self.index.standing(crew)
     }
 
     /// What an agent is: its plugin, its roles, what it holds.
