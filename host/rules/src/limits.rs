@@ -340,6 +340,8 @@ pub const MAX_EVENTS: usize = 100_000;
 pub const WAIT_ALERT: Millis = Millis(30_000);
 /// Tasks of which that is told in one go: one per kind of work is enough to see what is missing.
 pub const MAX_ALERTS: usize = 100;
+/// Compressed messages that are expanded at a time: each takes ten MiB, and a window of up to a hundred.
+pub const MAX_EXPANSIONS: usize = 4;
 /// Webhooks of a host: each reads the audit log by itself.
 pub const MAX_WEBHOOKS: usize = 16;
 /// How long a webhook has to answer one call, connection included; its body is not read.

@@ -223,6 +223,8 @@ pub(crate) struct Shared {
     pub(crate) watchers: Arc<tokio::sync::Semaphore>,
     /// Exports under way: each holds a thread.
     pub(crate) exports: Arc<tokio::sync::Semaphore>,
+    /// Compressed messages that are being expanded.
+    pub(crate) expansions: tokio::sync::Semaphore,
     pub(crate) openapi: std::sync::OnceLock<bytes::Bytes>,
 }
 
@@ -301,6 +303,7 @@ impl Host {
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             watchers: Arc::new(tokio::sync::Semaphore::new(skep_rules::limits::MAX_WATCHERS)),
             exports: Arc::new(tokio::sync::Semaphore::new(skep_rules::limits::MAX_EXPORTS)),
+            expansions: tokio::sync::Semaphore::new(skep_rules::limits::MAX_EXPANSIONS),
             openapi: std::sync::OnceLock::new(),
         });
         let host = Host {

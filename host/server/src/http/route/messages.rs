@@ -68,7 +68,10 @@ pub(crate) async fn send(State(shared): State<Arc<Shared>>, Query(wait): Query<W
     let crew = new.crew.clone();
     // What is compressed takes milliseconds, and the disk.
     let letter = match new.encoding {
-        Some(Encoding::Zstd) => tokio::task::block_in_place(|| letter(driver, new))?,
+        Some(Encoding::Zstd) => {
+            let _one_of_few = shared.expansions.acquire().await;
+            tokio::task::block_in_place(|| letter(driver, new))?
+        }
         Some(Encoding::Identity) | None => letter(driver, new)?,
     };
     let decided = driver.accept(|state, draw, now| {
