@@ -6,14 +6,16 @@ use std::collections::BTreeSet;
 use skep_rules::{
     approval::{Approval, OnTimeout, Points, Ruling, Settled, Terms},
     audit::Kind,
-    command::Command,
+    command::{Command, Mail},
     decide::Reply,
     event::Event,
     facts::Table,
-    id::{ApprovalId, Digest},
+    id::{ApprovalId, Digest, MessageId, TaskId},
+    message::Dead,
     quantity::Millis,
     reason::Reason,
     shard::Output,
+    task::Task,
 };
 
 use crate::world::World;
@@ -55,6 +57,8 @@ pub(crate) const MUST_OUTLIVE: &[&str] = &[
 pub(crate) struct People {
     /// What was decided: the position that made it durable, which item, and how.
     rulings: Vec<(u64, ApprovalId, u32, bool)>,
+    /// Dead messages that were redriven: the position that made it durable, and which delivery.
+    redriven: Vec<(u64, TaskId)>,
     /// Everything that anybody was ever asked, what a crash has taken back included.
     asked: BTreeSet<ApprovalId>,
 }
@@ -63,6 +67,7 @@ impl People {
     /// What was not durable has not happened.
     pub(crate) fn crash(&mut self, durable: u64) {
         self.rulings.retain(|(position, ..)| *position <= durable);
+        self.redriven.retain(|(position, _)| *position <= durable);
     }
 }
 
@@ -130,6 +135,61 @@ impl World {
                 self.saw(what);
             }
         }
+    }
+
+    /// Somebody has a dead message sent anew, one that is, or was redriven before.
+    pub(crate) fn redrive_message(&mut self) {
+        let dead: Vec<Dead> = self.shard.state().dead_messages().collect();
+        let again = self.luck.pick(&self.people.redriven.clone()).copied();
+        let chosen = match again.filter(|_| dead.is_empty() || self.luck.percent(20)) {
+            Some((_, delivery)) => self.message_of(delivery).map(|message| Dead { message, delivery }),
+            None => self.luck.pick(&dead).copied(),
+        };
+        let Some(Dead { message, delivery }) = chosen else {
+            return;
+        };
+        let command = Command::RedriveMessage {
+            delivery,
+            message,
+            mail: Mail {
+                message: MessageId::new(self.luck.wide(), 1),
+                deliveries: vec![TaskId::new(self.luck.wide(), 1)],
+            },
+            by: "sim".into(),
+        };
+        let before = self.people.redriven.iter().any(|(_, known)| *known == delivery);
+        match self.submit(command) {
+            Ok(Reply::Sent {
+                message, deliveries, ..
+            }) => {
+                assert!(!before, "{delivery} was redriven twice");
+                assert!(self.shard.state().dead_messages().all(|dead| dead.delivery != delivery));
+                self.people.redriven.push((self.shard.position(), delivery));
+                self.promise_message(message, deliveries);
+                self.saw("message redriven");
+            }
+            Ok(other) => unreachable!("{other:?}"),
+            Err(rejection) if before => {
+                assert_eq!(rejection.reason, Reason::IllegalTransition, "{rejection}");
+                self.saw("message redriven before");
+            }
+            // Its crew, or whoever lost it, is gone.
+            Err(rejection) => assert!(
+                matches!(
+                    rejection.reason,
+                    Reason::IllegalTransition | Reason::NoListener | Reason::NotFound
+                ),
+                "{rejection}"
+            ),
+        }
+    }
+
+    /// Which message a delivery was of, as far as that is known.
+    fn message_of(&self, delivery: TaskId) -> Option<MessageId> {
+        let row = || self.disk.row(Table::Tasks, &delivery.to_bytes());
+        let task = self.shard.state().task(delivery).cloned();
+        let task: Task = task.or_else(|| row().map(|row| minicbor::decode(&row).unwrap()))?;
+        task.delivery.map(|of| of.message)
     }
 
     fn ruling(&mut self, of: Option<&Approval>) -> Ruling {
