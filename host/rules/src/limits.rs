@@ -338,6 +338,8 @@ pub const MAX_WAIT: Millis = Millis(600_000);
 pub const MAX_EVENTS: usize = 100_000;
 /// How long a task waits for an agent before that is told.
 pub const WAIT_ALERT: Millis = Millis(30_000);
+/// How often at most it is looked for such tasks: one look passes over the oldest task of every kind of work, of which there may be as many as tasks.
+pub const ALERT_PAUSE: Millis = Millis(1_000);
 /// Tasks of which that is told in one go: one per kind of work is enough to see what is missing.
 pub const MAX_ALERTS: usize = 100;
 /// Compressed messages that are expanded at a time: each takes ten MiB, and a window of up to a hundred.

@@ -257,8 +257,8 @@ impl Decision<'_> {
         Change::Exhausted(failure)
     }
 
-    /// Has a task split anew of which a part has failed, where the failures of its parts go up.
-    pub(super) fn split_anew(&mut self, task: &Task) -> Option<Change> {
+    /// Has a task split anew of which a part has failed, where the failures of its parts go up; and what is told of that.
+    pub(super) fn split_anew(&self, task: &Task) -> Option<(Change, AuditEntry)> {
         let state = |id: &TaskId| self.state.task(*id).map(|part| part.state);
         let by_person = |id: &TaskId| state(id) == Some(TaskState::Cancelled);
         // What a person has ended is not begun again behind its back.
@@ -280,8 +280,7 @@ impl Decision<'_> {
             reason: Some(failure.reason),
             ..self.entry(Kind::TaskEscalated, &remark)
         };
-        self.note(entry);
-        Some(Change::SentBack(remark))
+        Some((Change::SentBack(remark), entry))
     }
 
     /// Ends a task whose time is up, if it is.

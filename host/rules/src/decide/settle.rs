@@ -156,13 +156,14 @@ impl Decision<'_> {
             if !self.step() {
                 return false;
             }
-            let Some(task) = self.state.task(id).cloned() else {
+            let Some(task) = self.state.task(id) else {
                 return false;
             };
-            let change = match self.split_anew(&task) {
-                Some(change) => change,
-                None => self.join(&task),
+            let (change, told) = match self.split_anew(task) {
+                Some((change, entry)) => (change, Some(entry)),
+                None => (self.join(task), None),
             };
+            told.into_iter().for_each(|entry| self.note(entry));
             self.move_task(id, change);
             any = true;
         }

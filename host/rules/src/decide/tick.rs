@@ -7,7 +7,7 @@ use crate::{
     audit::{AuditEntry, Kind},
     event::{Change, Event},
     id::AgentId,
-    limits::{MAX_ALERTS, MAX_STRIDE, WAIT_ALERT},
+    limits::{ALERT_PAUSE, MAX_ALERTS, MAX_STRIDE, WAIT_ALERT},
     quantity::Time,
     reason::Reason,
     seam::RunnerCommand,
@@ -93,12 +93,16 @@ impl Decision<'_> {
         if self.observed.next_alert.is_none_or(|due| due > self.now) {
             return;
         }
+        let before = std::mem::take(&mut self.observed.alerted);
+        let (mut fresh, mut next) = (Vec::new(), None::<Time>);
         let heads = self.state.index.all_heads().filter_map(|id| self.state.task(id));
-        let (mut old, mut next) = (Vec::new(), None::<Time>);
         for (task, queued) in heads.filter_map(|task| Some((task, task.queued?))) {
             let due = queued.after(WAIT_ALERT);
-            if due <= self.now && !task.ephemeral {
-                old.push((task.id, task.crew, queued, task.roles.clone()));
+            let is_old = due <= self.now && !task.ephemeral;
+            if is_old && before.contains(&task.id) {
+                self.observed.alerted.insert(task.id);
+            } else if is_old && fresh.len() < MAX_ALERTS {
+                fresh.push((task.id, task.crew, queued, task.roles.clone()));
             }
             let due = if due <= self.now {
                 self.now.after(WAIT_ALERT)
@@ -107,12 +111,9 @@ impl Decision<'_> {
             };
             next = Some(next.map_or(due, |next| next.min(due)));
         }
-        let before = std::mem::take(&mut self.observed.alerted);
-        let told = old.iter().map(|(id, ..)| *id);
-        self.observed.alerted = told.filter(|id| before.contains(id)).collect();
-        self.observed.next_alert = next;
-        let fresh = old.into_iter().filter(|(id, ..)| !before.contains(id));
-        for (id, crew, queued, roles) in fresh.take(MAX_ALERTS) {
+        // Clients and agents say how many kinds of work there are, and when each begins to wait: all are looked at, but not at each.
+        self.observed.next_alert = next.map(|next| next.max(self.now.after(ALERT_PAUSE)));
+        for (id, crew, queued, roles) in fresh {
             self.observed.alerted.insert(id);
             let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
             let whom = match roles.as_slice() {
